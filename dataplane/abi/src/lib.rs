@@ -1,0 +1,2 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The contract: records in shared memory, their limits and drop reasons.

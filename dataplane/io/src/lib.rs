@@ -1,0 +1,2 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The ports: where packets enter and leave a worker.
