@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+//! AES_CM_128_HMAC_SHA1_80 (RFC 3711) on `RustCrypto`. The keyed HMAC state is made once and cloned
+//! per packet. Opening verifies before it writes a byte.
+
+use aes::Aes128;
+use aes::cipher::{InnerIvInit as _, KeyInit as _, StreamCipher as _, StreamCipherCoreWrapper};
+use ctr::{CtrCore, flavors::Ctr128BE};
+use hmac::{Hmac, Mac as _};
+use sha1::Sha1;
+use subtle::ConstantTimeEq as _;
+use zeroize::{Zeroize as _, Zeroizing};
+
+use super::RtpPlace;
+use crate::derive::{Label, derive};
+use crate::{MasterKey, Plaintext, SrtpError};
+
+const TAG_LEN: usize = 10;
+const RTCP_HEAD_LEN: usize = 8;
+const E_FLAG: u32 = 1 << 31;
+
+/// Session keys and salts for RTP and RTCP.
+pub(crate) struct CmSession {
+    rtp: CmKey,
+    rtcp: CmKey,
+}
+
+/// Round keys, keyed HMAC state and salt; all wiped on drop.
+struct CmKey {
+    aes: Aes128,
+    hmac: Hmac<Sha1>,
+    salt: [u8; 14],
+}
+
+impl Drop for CmKey {
+    fn drop(&mut self) {
+        self.salt.zeroize();
+    }
+}
+
+impl CmKey {
+    fn derived(master: &MasterKey, [key_label, auth_label, salt_label]: [Label; 3]) -> Self {
+        let mut key = Zeroizing::new([0u8; 16]);
+        let mut auth = Zeroizing::new([0u8; 20]);
+        let mut salt = [0u8; 14];
+        derive(master, key_label, key.as_mut_slice());
+        derive(master, auth_label, auth.as_mut_slice());
+        derive(master, salt_label, &mut salt);
+        let made = Self::from_session_keys(&key, &auth, salt);
+        salt.zeroize();
+        made
+    }
+
+    fn from_session_keys(key: &[u8; 16], auth: &[u8; 20], salt: [u8; 14]) -> Self {
+        // HMAC pads a key that is shorter than a SHA-1 block with zeros, so a whole block with the
+        // same zeros is the same key, and this constructor has no error.
+        let mut block = Zeroizing::new([0u8; 64]);
+        for (to, from) in block.iter_mut().zip(auth) {
+            *to = *from;
+        }
+        Self { aes: Aes128::new(key.into()), hmac: Hmac::new((&*block).into()), salt }
+    }
+
+    /// RFC 3711 §4.1.1: (salt << 16) XOR (SSRC << 64) XOR (index << 16).
+    fn keystream(&self, ssrc: u32, index: u64) -> StreamCipherCoreWrapper<CtrCore<&Aes128, Ctr128BE>> {
+        let [_, _, i0, i1, i2, i3, i4, i5] = index.to_be_bytes();
+        let [s0, s1, s2, s3] = ssrc.to_be_bytes();
+        let mut iv = [0, 0, 0, 0, s0, s1, s2, s3, i0, i1, i2, i3, i4, i5, 0, 0];
+        for (byte, salt) in iv.iter_mut().zip(&self.salt) {
+            *byte ^= salt;
+        }
+        StreamCipherCoreWrapper::from_core(CtrCore::inner_iv_init(&self.aes, &iv.into()))
+    }
+
+    /// First 80 bits of HMAC-SHA1 over `authenticated` and `suffix` (RFC 3711 §4.2).
+    fn tag(&self, authenticated: &[u8], suffix: &[u8]) -> [u8; TAG_LEN] {
+        let mut mac = self.hmac.clone();
+        mac.update(authenticated);
+        mac.update(suffix);
+        let mut tag = [0; TAG_LEN];
+        for (to, from) in tag.iter_mut().zip(mac.finalize().into_bytes()) {
+            *to = from;
+        }
+        tag
+    }
+}
+
+/// The ROC as HMAC suffix (RFC 3711 §4.2: M = authenticated portion ‖ ROC).
+fn roc_bytes(index: u64) -> [u8; 4] {
+    let [_, _, r0, r1, r2, r3, _, _] = index.to_be_bytes();
+    [r0, r1, r2, r3]
+}
+
+impl CmSession {
+    pub(super) fn new(master: &MasterKey) -> Self {
+        Self {
+            rtp: CmKey::derived(master, [Label::RtpKey, Label::RtpAuth, Label::RtpSalt]),
+            rtcp: CmKey::derived(master, [Label::RtcpKey, Label::RtcpAuth, Label::RtcpSalt]),
+        }
+    }
+
+    pub(super) fn seal_rtp<P: Plaintext>(
+        &self,
+        place: RtpPlace,
+        packet: &mut [u8],
+        prefix_len: usize,
+        rest: P,
+    ) -> Result<(), SrtpError> {
+        let (authenticated, tag_out) = packet.split_last_chunk_mut::<TAG_LEN>().ok_or(SrtpError::NoRoom)?;
+        let payload = authenticated.get_mut(place.head_len..).ok_or(SrtpError::NoRoom)?;
+        rest.copy_to(payload.get_mut(prefix_len..).ok_or(SrtpError::NoRoom)?);
+        self.rtp.keystream(place.ssrc, place.index).try_apply_keystream(payload).map_err(|_| SrtpError::NoKey)?;
+        *tag_out = self.rtp.tag(authenticated, &roc_bytes(place.index));
+        Ok(())
+    }
+
+    pub(super) fn seal_rtcp(&self, ssrc: u32, index: u32, packet: &mut [u8]) -> Result<(), SrtpError> {
+        let (authenticated, tag_out) = packet.split_last_chunk_mut::<TAG_LEN>().ok_or(SrtpError::NoRoom)?;
+        let (plain, word_out) = authenticated.split_last_chunk_mut::<4>().ok_or(SrtpError::NoRoom)?;
+        let payload = plain.get_mut(RTCP_HEAD_LEN..).ok_or(SrtpError::NoRoom)?;
+        self.rtcp.keystream(ssrc, u64::from(index)).try_apply_keystream(payload).map_err(|_| SrtpError::NoKey)?;
+        *word_out = (index | E_FLAG).to_be_bytes();
+        *tag_out = self.rtcp.tag(authenticated, &[]);
+        Ok(())
+    }
+
+    pub(super) fn open_rtp(&self, place: RtpPlace, packet: &[u8], payload: &mut [u8]) -> Result<(), SrtpError> {
+        let (authenticated, tag) = packet.split_last_chunk::<TAG_LEN>().ok_or(SrtpError::TooShort)?;
+        let sealed = authenticated.get(place.head_len..).ok_or(SrtpError::TooShort)?;
+        if !bool::from(self.rtp.tag(authenticated, &roc_bytes(place.index)).ct_eq(tag)) {
+            return Err(SrtpError::AuthFailed);
+        }
+        let mut keystream = self.rtp.keystream(place.ssrc, place.index);
+        keystream.apply_keystream_b2b_checked(sealed, payload)
+    }
+
+    pub(super) fn open_rtcp(&self, ssrc: u32, packet: &[u8], plain: &mut [u8]) -> Result<u32, SrtpError> {
+        let (authenticated, tag) = packet.split_last_chunk::<TAG_LEN>().ok_or(SrtpError::TooShort)?;
+        let (sealed, word) = authenticated.split_last_chunk::<4>().ok_or(SrtpError::TooShort)?;
+        let (head, sealed) = sealed.split_first_chunk::<RTCP_HEAD_LEN>().ok_or(SrtpError::TooShort)?;
+        let word = u32::from_be_bytes(*word);
+        if word & E_FLAG == 0 {
+            return Err(SrtpError::Unencrypted);
+        }
+        if !bool::from(self.rtcp.tag(authenticated, &[]).ct_eq(tag)) {
+            return Err(SrtpError::AuthFailed);
+        }
+        let index = word & !E_FLAG;
+        let (head_out, payload) = plain.split_first_chunk_mut::<RTCP_HEAD_LEN>().ok_or(SrtpError::NoRoom)?;
+        let mut keystream = self.rtcp.keystream(ssrc, u64::from(index));
+        keystream.apply_keystream_b2b_checked(sealed, payload)?;
+        *head_out = *head;
+        Ok(index)
+    }
+}
+
+/// Decrypting from source to target without a panic when lengths differ.
+trait CheckedKeystream {
+    fn apply_keystream_b2b_checked(&mut self, from: &[u8], to: &mut [u8]) -> Result<(), SrtpError>;
+}
+
+impl CheckedKeystream for StreamCipherCoreWrapper<CtrCore<&Aes128, Ctr128BE>> {
+    fn apply_keystream_b2b_checked(&mut self, from: &[u8], to: &mut [u8]) -> Result<(), SrtpError> {
+        if from.len() != to.len() {
+            return Err(SrtpError::NoRoom);
+        }
+        self.try_apply_keystream_b2b(from, to).map_err(|_| SrtpError::NoKey)
+    }
+}
