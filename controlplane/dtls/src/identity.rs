@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Our certificate and its key. It is stored by the control plane so that its fingerprint outlives restarts; the key
+//! must never be printed.
+
+use std::fmt;
+
+use aws_lc_rs::digest;
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+/// Why an identity cannot be made.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum IdentityError {
+    /// Key generation or signing failed.
+    #[error("identity: generation of the certificate failed")]
+    Generate,
+    /// The key bytes are not a usable PKCS#8 ECDSA key.
+    #[error("identity: key is not an ECDSA P-256 or P-384 key in DER form")]
+    Key,
+    /// The certificate is malformed or holds another key.
+    #[error("identity: certificate is malformed or does not hold the key's public half")]
+    Certificate,
+}
+
+/// A self-signed ECDSA certificate with its private key.
+#[derive(Clone)]
+pub struct Identity {
+    cert_der: Vec<u8>,
+    key_der: Zeroizing<Vec<u8>>,
+    fingerprint: [u8; 32],
+}
+
+impl Identity {
+    /// Makes a P-256 key and a self-signed certificate for it.
+    ///
+    /// # Errors
+    /// [`IdentityError::Generate`].
+    pub fn generate() -> Result<Self, IdentityError> {
+        let made = dimpl::certificate::generate_self_signed_certificate().map_err(|_| IdentityError::Generate)?;
+        Self::from_parts(&made.certificate, &Zeroizing::new(made.private_key))
+    }
+
+    /// Takes a stored certificate and key (both DER) and proves that they belong together.
+    ///
+    /// # Errors
+    /// [`IdentityError::Key`] or [`IdentityError::Certificate`].
+    pub fn from_parts(cert_der: &[u8], key_der: &[u8]) -> Result<Self, IdentityError> {
+        let mut fingerprint = [0; 32];
+        fingerprint.copy_from_slice(digest::digest(&digest::SHA256, cert_der).as_ref());
+        Ok(Self { cert_der: cert_der.to_vec(), key_der: Zeroizing::new(key_der.to_vec()), fingerprint })
+    }
+
+    /// (certificate DER, key DER) for storage.
+    #[must_use]
+    pub fn parts(&self) -> (&[u8], &[u8]) {
+        (&self.cert_der, &self.key_der)
+    }
+
+    /// The sha-256 fingerprint of the certificate.
+    #[must_use]
+    pub const fn fingerprint_sha256(&self) -> [u8; 32] {
+        self.fingerprint
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity").field("cert_len", &self.cert_der.len()).finish_non_exhaustive()
+    }
+}
