@@ -1,2 +1,34 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The contract: records in shared memory, their limits and drop reasons.
+//! The contract between the planes, the keeper and the tools: every record that lies in shared memory.
+//!
+//! ```text
+//!  intent memfd    header | heads + record pools (transport, track, subscription, room) | rings
+//!  keys memfd      header | key records (stricter access, zeroised on reuse)
+//!  durable memfd   header | durable records (transport, ingress, egress) | worker counters   (readers map it read-only)
+//!  store memfd     header | per-stream logs: 64-KiB chunks of plaintext                       (data plane only)
+//! ```
+//!
+//! Records hold fixed-width integers, byte arrays and atomics of them, so that any bit pattern is a valid record and a
+//! reader in another process never meets undefined behaviour. No pointer, no `usize`, no `bool`, no enum lies in a
+//! record. Every record type starts with (version, size), keeps a reserve of at least a quarter, and reads zero as
+//! "not known". This crate must never allocate, do I/O or depend on anything.
+#![no_std]
+#![deny(unsafe_code)]
+
+pub mod codec;
+pub mod counters;
+pub mod drop_reason;
+pub mod durable;
+pub mod flow;
+pub mod ids;
+pub mod intent;
+pub mod layout;
+pub mod limits;
+pub mod migrate;
+pub mod pod;
+pub mod ring;
+pub mod segment;
+pub mod store;
+
+/// Version of the whole layout; a change of `layout.snap` without a change of this number fails `cargo xtask abi`.
+pub const ABI_VERSION: u32 = 1;

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Small numbers with a meaning: codecs, kinds of media and transport, ciphers, header extensions, flags.
+
+/// Declares named `u8` codes that lie in records; any other value reads as "not known".
+macro_rules! codes {
+    ($(#[$meta:meta])* $name:ident { $($(#[$vmeta:meta])* $variant:ident = $value:literal => $text:literal),* $(,)? }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+        #[repr(u8)]
+        pub enum $name { $($(#[$vmeta])* $variant = $value),* }
+        impl $name {
+            /// Every value.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
+            /// Reads a code from a record.
+            #[must_use]
+            pub const fn from_code(code: u8) -> Option<Self> { match code { $($value => Some(Self::$variant),)* _ => None } }
+            /// The code for a record.
+            #[must_use]
+            pub const fn code(self) -> u8 { self as u8 }
+            /// For people.
+            #[must_use]
+            pub const fn name(self) -> &'static str { match self { $(Self::$variant => $text),* } }
+        }
+    };
+}
+
+codes!(
+    /// What a track carries.
+    MediaKind {
+        /// A microphone.
+        Audio = 1 => "audio",
+        /// A camera or a screen.
+        Video = 2 => "video",
+    }
+);
+codes!(
+    /// Codecs that are forwarded.
+    Codec {
+        /// RFC 7587.
+        Opus = 1 => "opus",
+        /// RFC 7741.
+        Vp8 = 2 => "VP8",
+        /// RFC 9628.
+        Vp9 = 3 => "VP9",
+        /// RFC 6184.
+        H264 = 4 => "H264",
+        /// AOM RTP payload 1.0.
+        Av1 = 5 => "AV1",
+    }
+);
+codes!(
+    /// What a transport is.
+    TransportKind {
+        /// ICE and DTLS-SRTP with a browser or alike.
+        Webrtc = 1 => "webrtc",
+        /// Plain RTP or SDES.
+        Rtp = 2 => "rtp",
+        /// A media application on an app port.
+        App = 3 => "app",
+        /// Another node.
+        Trunk = 4 => "trunk",
+        /// A TURN allocation.
+        Relay = 5 => "relay",
+    }
+);
+codes!(
+    /// SRTP protection profile of a transport.
+    Cipher {
+        /// RFC 7714.
+        AeadAes128Gcm = 1 => "AEAD_AES_128_GCM",
+        /// RFC 7714.
+        AeadAes256Gcm = 2 => "AEAD_AES_256_GCM",
+        /// RFC 3711.
+        AesCm128HmacSha1_80 = 3 => "AES_CM_128_HMAC_SHA1_80",
+        /// No protection: app ports only.
+        None = 4 => "none",
+    }
+);
+codes!(
+    /// How an egress stream is written.
+    EgressMode {
+        /// Fixed SSRC, rewritten numbers.
+        Rewrite = 1 => "rewrite",
+        /// SSRC and timestamp frozen (RFC 8723).
+        Perc = 2 => "perc",
+        /// Byte-exact.
+        Pass = 3 => "pass",
+    }
+);
+codes!(
+    /// RTP header extensions that are known (RFC 8285); the code indexes extension maps.
+    Extension {
+        /// RFC 9143.
+        Mid = 1 => "urn:ietf:params:rtp-hdrext:sdes:mid",
+        /// RFC 8852.
+        Rid = 2 => "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id",
+        /// RFC 8852.
+        RepairedRid = 3 => "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id",
+        /// 24-bit 6.18 seconds, set when a packet is sent.
+        AbsSendTime = 4 => "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time",
+        /// draft-holmer-rmcat-transport-wide-cc-extensions-01.
+        TransportSeq = 5 => "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01",
+        /// RFC 6464.
+        AudioLevel = 6 => "urn:ietf:params:rtp-hdrext:ssrc-audio-level",
+        /// RFC 5450.
+        TimeOffset = 7 => "urn:ietf:params:rtp-hdrext:toffset",
+        /// 3GPP TS 26.114.
+        VideoOrientation = 8 => "urn:3gpp:video-orientation",
+        /// Bounds of the receiver's jitter buffer.
+        PlayoutDelay = 9 => "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay",
+        /// Capture time of the frame.
+        AbsCaptureTime = 10 => "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time",
+        /// Colour primaries and HDR metadata.
+        ColorSpace = 11 => "http://www.webrtc.org/experiments/rtp-hdrext/color-space",
+        /// Screen or camera.
+        ContentType = 12 => "http://www.webrtc.org/experiments/rtp-hdrext/video-content-type",
+        /// Timings within the sender.
+        VideoTiming = 13 => "http://www.webrtc.org/experiments/rtp-hdrext/video-timing",
+        /// AV1 RTP payload, appendix A.
+        DependencyDescriptor = 14 => "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension",
+        /// Which simulcast and SVC layers are alive.
+        VideoLayersAllocation = 15 => "http://www.webrtc.org/experiments/rtp-hdrext/video-layers-allocation00",
+        /// RFC 6465.
+        MixerAudioLevel = 16 => "urn:ietf:params:rtp-hdrext:csrc-audio-level",
+    }
+);
+
+impl Extension {
+    /// The extension of an SDP `a=extmap` URI.
+    #[must_use]
+    pub fn from_uri(uri: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|extension| extension.name() == uri)
+    }
+}
+
+/// Transport flags.
+pub mod transport_flags {
+    /// The peer wants transport-cc feedback for what it sends.
+    pub const TRANSPORT_CC: u16 = 1;
+    /// Reduced-size RTCP (RFC 5506) is agreed.
+    pub const REDUCED_SIZE: u16 = 2;
+}
+
+/// Feedback flags of tracks and subscriptions.
+pub mod feedback_flags {
+    /// Generic NACK (RFC 4585).
+    pub const NACK: u16 = 1;
+    /// Picture loss indication (RFC 4585).
+    pub const PLI: u16 = 2;
+    /// Full intra request (RFC 5104).
+    pub const FIR: u16 = 4;
+}
+
+/// "No payload type".
+pub const NO_PT: u8 = 0xff;

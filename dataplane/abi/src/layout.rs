@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Layouts written down: names, offsets and sizes of every field, a fingerprint of them all, and the macros that make a record.
+//!
+//! `layout.snap` beside this crate is the rendered table; the test `layout_snapshot` compares.
+
+/// One field of a record.
+#[derive(Clone, Copy, Debug)]
+pub struct Field {
+    /// The field's name.
+    pub name: &'static str,
+    /// Offset from the record's start, in bytes.
+    pub offset: usize,
+    /// Size in bytes.
+    pub size: usize,
+}
+
+/// A record whose layout is part of the contract.
+pub trait Layout {
+    /// The record's name.
+    const NAME: &'static str;
+    /// Version of this record type; grows when a reserve byte gets a meaning.
+    const VERSION: u16;
+    /// Size in bytes.
+    const SIZE: usize;
+    /// All fields in order.
+    const FIELDS: &'static [Field];
+}
+
+const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+const FNV_PRIME: u64 = 0x0100_0000_01b3;
+
+const fn mix(hash: u64, byte: u8) -> u64 {
+    (hash ^ byte as u64).wrapping_mul(FNV_PRIME)
+}
+
+const fn mix_number(mut hash: u64, number: usize) -> u64 {
+    let bytes = (number as u64).to_le_bytes();
+    let mut i = 0;
+    while i < bytes.len() {
+        hash = mix(hash, bytes[i]);
+        i += 1;
+    }
+    hash
+}
+
+/// FNV-1a over a record's name, version, size and fields, continued from `hash`.
+#[must_use]
+pub const fn fingerprint_record<T: Layout>(mut hash: u64) -> u64 {
+    let name = T::NAME.as_bytes();
+    let mut i = 0;
+    while i < name.len() {
+        hash = mix(hash, name[i]);
+        i += 1;
+    }
+    hash = mix_number(hash, T::VERSION as usize);
+    hash = mix_number(hash, T::SIZE);
+    let mut f = 0;
+    while f < T::FIELDS.len() {
+        hash = mix_number(hash, T::FIELDS[f].offset);
+        hash = mix_number(hash, T::FIELDS[f].size);
+        f += 1;
+    }
+    hash
+}
+
+/// The start value for [`fingerprint_record`].
+pub const FINGERPRINT_START: u64 = FNV_OFFSET;
+
+/// Declares an immutable record: plain integers, copied as a whole.
+macro_rules! record {
+    ($(#[$meta:meta])* $name:ident, version $version:literal, size $size:literal { $($(#[$fmeta:meta])* $field:ident : $ty:ty),* $(,)? }) => {
+        $(#[$meta])*
+        #[repr(C)]
+        #[derive(Clone, Copy)]
+        pub struct $name { $($(#[$fmeta])* pub $field: $ty),* }
+        $crate::pod::impl_pod!($name { $($ty),* });
+        $crate::layout::layout_of!($name, $version, $size, { $($field : $ty),* });
+        impl $name {
+            /// The record with every field zero, which reads as "not known", but for version and size.
+            #[must_use]
+            pub const fn zeroed() -> Self {
+                Self { $($field: <$ty as $crate::layout::Zero>::ZERO),* }
+            }
+        }
+        impl $crate::layout::Zero for $name { const ZERO: Self = Self::zeroed(); }
+    };
+}
+pub(crate) use record;
+
+/// Declares a record that its owner changes in place: atomics only.
+macro_rules! shared_record {
+    ($(#[$meta:meta])* $name:ident, version $version:literal, size $size:literal { $($(#[$fmeta:meta])* $field:ident : $ty:ty),* $(,)? }) => {
+        $(#[$meta])*
+        #[repr(C)]
+        pub struct $name { $($(#[$fmeta])* pub $field: $ty),* }
+        $crate::pod::impl_shared!($name { $($ty),* });
+        $crate::layout::layout_of!($name, $version, $size, { $($field : $ty),* });
+    };
+}
+pub(crate) use shared_record;
+
+macro_rules! layout_of {
+    ($name:ident, $version:literal, $size:literal, { $($field:ident : $ty:ty),* }) => {
+        impl $crate::layout::Layout for $name {
+            const NAME: &'static str = stringify!($name);
+            const VERSION: u16 = $version;
+            const SIZE: usize = core::mem::size_of::<$name>();
+            const FIELDS: &'static [$crate::layout::Field] = &[
+                $($crate::layout::Field {
+                    name: stringify!($field),
+                    offset: core::mem::offset_of!($name, $field),
+                    size: core::mem::size_of::<$ty>(),
+                }),*
+            ];
+        }
+        const _: () = assert!(core::mem::size_of::<$name>() == $size);
+    };
+}
+pub(crate) use layout_of;
+
+/// The all-zero value of a plain field.
+pub trait Zero {
+    /// Zero.
+    const ZERO: Self;
+}
+macro_rules! zero_int { ($($t:ty),*) => { $(impl Zero for $t { const ZERO: Self = 0; })* } }
+zero_int!(u8, u16, u32, u64, i64);
+impl<T: Zero + Copy, const N: usize> Zero for [T; N] {
+    const ZERO: Self = [T::ZERO; N];
+}
