@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the conference asks of the data plane: plain values, complete in themselves.
+//!
+//! A command names what should be; it knows no slot, worker, layer or cohort. Order matters: a transport is added
+//! before its tracks and subscriptions, and removed after them.
+
+use std::fmt;
+
+/// A transport: one peer connection of one participant. Never given twice, not even after a restart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TransportId(pub u64);
+
+/// A room as the data plane knows it. Never given twice within a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RoomKey(pub u64);
+
+/// A track's global id: 128 random bits (CONTRACTS 14).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TrackId(pub [u8; 16]);
+
+/// A subscription. Never given twice within a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SubscriptionId(pub u64);
+
+/// An ICE user name fragment and its password. The password does not print.
+#[derive(Clone, PartialEq, Eq)]
+pub struct IceCredentials {
+    /// The fragment, as in `a=ice-ufrag`.
+    pub ufrag: String,
+    /// The password, as in `a=ice-pwd`.
+    pub pwd: String,
+}
+
+impl fmt::Debug for IceCredentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("IceCredentials(..)")
+    }
+}
+
+/// Which way media goes on a transport, seen from the participant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// The participant sends.
+    Publisher,
+    /// The participant receives.
+    Viewer,
+}
+
+/// Audio or video.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum MediaKind {
+    /// Audio.
+    Audio,
+    /// Video.
+    Video,
+}
+
+/// A codec that the data plane forwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Codec {
+    /// RFC 7587.
+    Opus,
+    /// RFC 7741.
+    Vp8,
+    /// RFC 9628.
+    Vp9,
+    /// RFC 6184.
+    H264,
+    /// AOM's RTP payload format for AV1.
+    Av1,
+}
+
+/// A codec and the payload types that stand for it on one transport.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CodecMap {
+    /// The codec.
+    pub codec: Codec,
+    /// What else must be equal for two transports to mean the same codec: the format parameters that identify a
+    /// profile (`profile-id`, `packetization-mode` with the H.264 profile bytes, …), normalised; empty when none.
+    pub profile: String,
+    /// The payload type of media.
+    pub pt: u8,
+    /// The payload type of its retransmissions (RFC 4588), if negotiated.
+    pub rtx_pt: Option<u8>,
+    /// The RTP clock, in Hz.
+    pub clock_rate_hz: u32,
+}
+
+/// A header extension that is forwarded or acted upon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Extension {
+    /// `urn:ietf:params:rtp-hdrext:sdes:mid`.
+    Mid,
+    /// `urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id`.
+    RtpStreamId,
+    /// `urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id`.
+    RepairedRtpStreamId,
+    /// `urn:ietf:params:rtp-hdrext:ssrc-audio-level` (RFC 6464).
+    AudioLevel,
+    /// `http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time`.
+    AbsSendTime,
+    /// `http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01`.
+    TransportCc,
+    /// AV1's dependency descriptor.
+    DependencyDescriptor,
+    /// `urn:3gpp:video-orientation`.
+    VideoOrientation,
+    /// `urn:ietf:params:rtp-hdrext:toffset` (RFC 5450).
+    TransmissionOffset,
+    /// `http://www.webrtc.org/experiments/rtp-hdrext/playout-delay`.
+    PlayoutDelay,
+    /// `http://www.webrtc.org/experiments/rtp-hdrext/video-content-type`.
+    VideoContentType,
+    /// `http://www.webrtc.org/experiments/rtp-hdrext/video-timing`.
+    VideoTiming,
+    /// `http://www.webrtc.org/experiments/rtp-hdrext/color-space`.
+    ColorSpace,
+    /// `http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time`.
+    AbsCaptureTime,
+    /// `http://www.webrtc.org/experiments/rtp-hdrext/video-layers-allocation00`.
+    VideoLayersAllocation,
+}
+
+/// The header extension ids negotiated for one media section (RFC 8285).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Extensions(pub Vec<(Extension, u8)>);
+
+impl Extensions {
+    /// The id that stands for `extension`, if it was negotiated.
+    #[must_use]
+    pub fn id(&self, extension: Extension) -> Option<u8> {
+        self.0.iter().find(|(known, _)| *known == extension).map(|(_, id)| *id)
+    }
+}
+
+/// One encoding of a published track: a rid (simulcast) or an SSRC that the offer declared, or neither when the
+/// stream can only be told by its MID.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Encoding {
+    /// The restriction identifier (RFC 8851), simulcast only. The order of encodings is the offer's.
+    pub rid: Option<String>,
+    /// The media SSRC, if the offer declared it.
+    pub ssrc: Option<u32>,
+    /// The SSRC of its retransmissions, if the offer declared it.
+    pub rtx_ssrc: Option<u32>,
+}
+
+/// A transport to be added.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TransportSpec {
+    /// Its id.
+    pub id: TransportId,
+    /// Which way its media goes.
+    pub direction: Direction,
+    /// The credentials that checks towards us carry (ours, as in the answer).
+    pub local: IceCredentials,
+    /// The peer's credentials, as in its offer.
+    pub remote: IceCredentials,
+    /// The CNAME of what we send on this transport (RFC 7022); random, says nothing about the person.
+    pub cname: String,
+    /// Whether the peer takes transport-wide congestion control feedback from us or gives it to us.
+    pub transport_cc: bool,
+    /// Whether the peer accepts reduced-size RTCP (RFC 5506).
+    pub rtcp_rsize: bool,
+}
+
+/// A published track to be added.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrackSpec {
+    /// Its id.
+    pub id: TrackId,
+    /// The publisher's transport.
+    pub transport: TransportId,
+    /// The media section's identification tag (RFC 9143).
+    pub mid: String,
+    /// Audio or video.
+    pub kind: MediaKind,
+    /// The codecs that the publisher may send, the preferred one first.
+    pub codecs: Vec<CodecMap>,
+    /// Its header extension ids.
+    pub extensions: Extensions,
+    /// Its encodings, in the offer's order; one unless simulcast was negotiated.
+    pub encodings: Vec<Encoding>,
+    /// Whether generic NACK may be sent to the publisher.
+    pub nack: bool,
+    /// Whether PLI may be sent to the publisher.
+    pub pli: bool,
+    /// Whether FIR may be sent to the publisher.
+    pub fir: bool,
+}
+
+/// A subscription to be added: one egress stream (and its retransmissions) to a viewer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubscriptionSpec {
+    /// The track that is received.
+    pub track: TrackId,
+    /// The viewer's transport.
+    pub transport: TransportId,
+    /// The viewer's media section (RFC 9143).
+    pub mid: String,
+    /// Audio or video.
+    pub kind: MediaKind,
+    /// The SSRC that we send with; random, unique on this transport and never used on it again (CONTRACTS 3).
+    pub ssrc: u32,
+    /// The SSRC of retransmissions; `None` when the viewer negotiated no RTX.
+    pub rtx_ssrc: Option<u32>,
+    /// The codecs that the viewer takes, as payload types on its transport.
+    pub codecs: Vec<CodecMap>,
+    /// The viewer's header extension ids.
+    pub extensions: Extensions,
+    /// Whether the viewer sends generic NACK.
+    pub nack: bool,
+    /// Whether the viewer sends PLI.
+    pub pli: bool,
+}
+
+/// A change that the data plane is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// A transport comes; checks with its credentials are to be answered.
+    AddTransport {
+        /// The room that it belongs to.
+        room: RoomKey,
+        /// What it is.
+        spec: TransportSpec,
+    },
+    /// A transport goes; its tracks and subscriptions have gone before.
+    RemoveTransport {
+        /// The transport.
+        transport: TransportId,
+    },
+    /// A track comes.
+    AddTrack {
+        /// The room that it belongs to.
+        room: RoomKey,
+        /// What it is.
+        spec: TrackSpec,
+    },
+    /// A track goes; its subscriptions have gone before.
+    RemoveTrack {
+        /// The track.
+        track: TrackId,
+        /// The publisher's transport.
+        transport: TransportId,
+    },
+    /// A viewer begins to receive a track.
+    AddSubscription {
+        /// The room that both belong to.
+        room: RoomKey,
+        /// The id of the subscription.
+        id: SubscriptionId,
+        /// What it is.
+        spec: SubscriptionSpec,
+    },
+    /// A viewer ceases to receive a track.
+    RemoveSubscription {
+        /// The subscription.
+        id: SubscriptionId,
+        /// The viewer's transport.
+        transport: TransportId,
+    },
+}
