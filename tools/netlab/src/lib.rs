@@ -9,4 +9,10 @@
 pub mod console;
 pub mod install;
 pub mod lab;
+pub mod netns;
+pub mod packet;
+pub mod process;
+pub mod random;
+pub mod registry;
 pub mod relay;
+pub mod report;
