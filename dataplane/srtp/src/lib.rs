@@ -31,6 +31,8 @@ mod context;
 mod derive;
 mod error;
 mod header;
+#[cfg(test)]
+mod hex;
 mod profile;
 mod replay;
 mod tracked;

@@ -176,6 +176,11 @@ impl MasterKey {
         self.salt.get(..self.profile.salt_len()).unwrap_or(&[])
     }
 
+    /// Key padded with zeros on the right to 256 bits.
+    pub(crate) fn padded_key(&self) -> &[u8; MAX_KEY_LEN] {
+        &self.key
+    }
+
     /// Salt padded with zeros on the right to 112 bits, as the KDF wants it.
     pub(crate) fn padded_salt(&self) -> &[u8; MAX_SALT_LEN] {
         &self.salt

@@ -2,7 +2,7 @@
 //! AES_CM_128_HMAC_SHA1_80 (RFC 3711) on `RustCrypto`. The keyed HMAC state is made once and cloned
 //! per packet. Opening verifies before it writes a byte.
 
-use aes::Aes128;
+use aes::Aes128Enc;
 use aes::cipher::{InnerIvInit as _, KeyInit as _, StreamCipher as _, StreamCipherCoreWrapper};
 use ctr::{CtrCore, flavors::Ctr128BE};
 use hmac::{Hmac, Mac as _};
@@ -26,7 +26,7 @@ pub(crate) struct CmSession {
 
 /// Round keys, keyed HMAC state and salt; all wiped on drop.
 struct CmKey {
-    aes: Aes128,
+    aes: Aes128Enc,
     hmac: Hmac<Sha1>,
     salt: [u8; 14],
 }
@@ -57,11 +57,11 @@ impl CmKey {
         for (to, from) in block.iter_mut().zip(auth) {
             *to = *from;
         }
-        Self { aes: Aes128::new(key.into()), hmac: Hmac::new((&*block).into()), salt }
+        Self { aes: Aes128Enc::new(key.into()), hmac: Hmac::new((&*block).into()), salt }
     }
 
     /// RFC 3711 §4.1.1: (salt << 16) XOR (SSRC << 64) XOR (index << 16).
-    fn keystream(&self, ssrc: u32, index: u64) -> StreamCipherCoreWrapper<CtrCore<&Aes128, Ctr128BE>> {
+    fn keystream(&self, ssrc: u32, index: u64) -> StreamCipherCoreWrapper<CtrCore<&Aes128Enc, Ctr128BE>> {
         let [_, _, i0, i1, i2, i3, i4, i5] = index.to_be_bytes();
         let [s0, s1, s2, s3] = ssrc.to_be_bytes();
         let mut iv = [0, 0, 0, 0, s0, s1, s2, s3, i0, i1, i2, i3, i4, i5, 0, 0];
@@ -158,11 +158,45 @@ trait CheckedKeystream {
     fn apply_keystream_b2b_checked(&mut self, from: &[u8], to: &mut [u8]) -> Result<(), SrtpError>;
 }
 
-impl CheckedKeystream for StreamCipherCoreWrapper<CtrCore<&Aes128, Ctr128BE>> {
+impl CheckedKeystream for StreamCipherCoreWrapper<CtrCore<&Aes128Enc, Ctr128BE>> {
     fn apply_keystream_b2b_checked(&mut self, from: &[u8], to: &mut [u8]) -> Result<(), SrtpError> {
         if from.len() != to.len() {
             return Err(SrtpError::NoRoom);
         }
         self.try_apply_keystream_b2b(from, to).map_err(|_| SrtpError::NoKey)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hex::hex;
+
+    // RFC 3711 §B.2
+    #[test]
+    fn the_keystream_is_that_of_the_rfc_from_the_first_to_the_last_block() {
+        let key: [u8; 16] = hex("2B7E151628AED2A6ABF7158809CF4F3C").try_into().unwrap();
+        let salt: [u8; 14] = hex("F0F1F2F3F4F5F6F7F8F9FAFBFCFD").try_into().unwrap();
+        let session = CmKey::from_session_keys(&key, &[0; 20], salt);
+        let mut keystream = vec![0; 1_044_512];
+        session.keystream(0, 0).apply_keystream(&mut keystream);
+        let first =
+            "E03EAD0935C95E80E166B16DD92B4EB4 D23513162B02D0F72A43A2FE4A5F97AB 41E95B3BB0A2E8DD477901E4FCA894C0";
+        let last = "EC8CDF7398607CB0F2D21675EA9EA1E4 362B7C3C6773516318A077D7FC5073AE 6A2CC3787889374FBEB4C81B17BA6C44";
+        assert_eq!(keystream[..48], hex(first));
+        assert_eq!(keystream[keystream.len() - 48..], hex(last));
+    }
+
+    // RFC 3711 §4.1.1, §B.2: the IV of B.2 has SSRC and index zero; this one places both.
+    #[test]
+    fn ssrc_and_index_meet_their_bytes_of_the_iv() {
+        let key = [0x11; 16];
+        let placed = CmKey::from_session_keys(&key, &[0; 20], [0; 14]);
+        let shifted = hex("00000000 A1A2A3A4 B1B2B3B4B5B6").try_into().unwrap();
+        let salted = CmKey::from_session_keys(&key, &[0; 20], shifted);
+        let (mut one, mut two) = ([0; 40], [0; 40]);
+        placed.keystream(0xA1A2_A3A4, 0xB1B2_B3B4_B5B6).apply_keystream(&mut one);
+        salted.keystream(0, 0).apply_keystream(&mut two);
+        assert_eq!(one, two);
     }
 }

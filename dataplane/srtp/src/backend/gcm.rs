@@ -149,3 +149,93 @@ fn copy_tag(out: &mut [u8; TAG_LEN], tag: &[u8]) {
         *to = *from;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hex::hex;
+
+    const KEY: &str = "000102030405060708090a0b0c0d0e0f 101112131415161718191a1b1c1d1e1f";
+    const RTP: &str = "8040f17b 8041f8d3 5501a0b2 47616c6c 69612065 7374206f 6d6e6973 20646976
+                       69736120 696e2070 61727465 73207472 6573";
+    const RTP_PLACE: RtpPlace = RtpPlace { ssrc: 0x5501_a0b2, index: 0xf17b, head_len: 12 };
+    const RTCP: &str = "81c8000d 4d617273 4e545031 4e545032 52545020 0000042a 0000e930 4c756e61
+                        deadbeef deadbeef deadbeef deadbeef deadbeef";
+
+    fn session(key_len: usize) -> GcmSession {
+        let salt: [u8; 12] = hex("517569642070726f2071756f").try_into().unwrap();
+        let key = || GcmKey::new(&hex(KEY)[..key_len], salt);
+        GcmSession { rtp: key(), rtcp: key() }
+    }
+
+    fn both_ways_rtp(key_len: usize, sealed: &str) {
+        let (session, plain, sealed) = (session(key_len), hex(RTP), hex(sealed));
+        let mut out = plain.clone();
+        out.resize(plain.len() + TAG_LEN, 0xee);
+        out[20..].fill(0xee);
+        session.seal_rtp(RTP_PLACE, &mut out, 8, &plain[20..]).unwrap();
+        assert_eq!(out, sealed);
+        let mut payload = vec![0; plain.len() - 12];
+        session.open_rtp(RTP_PLACE, &sealed, &mut payload).unwrap();
+        assert_eq!(payload, plain[12..]);
+    }
+
+    fn both_ways_rtcp(key_len: usize, sealed: &str, tag_only: &str) {
+        let (session, plain, sealed) = (session(key_len), hex(RTCP), hex(sealed));
+        let mut out = plain.clone();
+        out.resize(plain.len() + TAG_LEN + 4, 0xee);
+        session.seal_rtcp(0x4d61_7273, 0x5d4, &mut out).unwrap();
+        assert_eq!(out, sealed);
+        let mut back = vec![0; plain.len()];
+        assert_eq!(session.open_rtcp(0x4d61_7273, &sealed, &mut back), Ok(0x5d4));
+        assert_eq!(back, plain);
+
+        // RFC 7714 §17.3, §17.4: a genuine packet with E = 0 is refused, and nothing is written.
+        let unencrypted = [plain, hex(tag_only)].concat();
+        back.fill(0xee);
+        assert_eq!(session.open_rtcp(0x4d61_7273, &unencrypted, &mut back), Err(SrtpError::Unencrypted));
+        assert!(back.iter().all(|byte| *byte == 0xee));
+    }
+
+    // RFC 7714 §16.1
+    #[test]
+    fn rtp_with_a_128_bit_key_is_that_of_the_rfc() {
+        both_ways_rtp(
+            16,
+            "8040f17b 8041f8d3 5501a0b2 f24de3a3 fb34de6c acba861c 9d7e4bca be633bd5 0d294e6f 42a5f47a
+             51c7d19b 36de3adf 8833899d 7f27beb1 6a9152cf 765ee439 0cce",
+        );
+    }
+
+    // RFC 7714 §16.2
+    #[test]
+    fn rtp_with_a_256_bit_key_is_that_of_the_rfc() {
+        both_ways_rtp(
+            32,
+            "8040f17b 8041f8d3 5501a0b2 32b1de78 a822fe12 ef9f78fa 332e33aa b1801238 9a58e2f3 b50b2a02
+             76ffae0f 1ba63799 b87b7aa3 db36dfff d6b0f9bb 7878d7a7 6c13",
+        );
+    }
+
+    // RFC 7714 §17.1, §17.3
+    #[test]
+    fn rtcp_with_a_128_bit_key_is_that_of_the_rfc() {
+        both_ways_rtcp(
+            16,
+            "81c8000d 4d617273 63e94885 dcdab67c a727d766 2f6b7e99 7ff5c0f7 6c06f32d c676a5f1 730d6fda
+             4ce09b46 86303ded 0bb9275b c84aa458 96cf4d2f c5abf872 45d9eade 800005d4",
+            "841dd968 3dd78ec9 2ae58790 125f62b3 000005d4",
+        );
+    }
+
+    // RFC 7714 §17.2, §17.4
+    #[test]
+    fn rtcp_with_a_256_bit_key_is_that_of_the_rfc() {
+        both_ways_rtcp(
+            32,
+            "81c8000d 4d617273 d50ae4d1 f5ce5d30 4ba297e4 7d470c28 2c3ece5d bffe0a50 a2eaa5c1 110555be
+             8415f658 c61de047 6f1b6fad 1d1eb30c 4446839f 57ff6f6c b26ac3be 800005d4",
+            "91db4afb feee5a97 8fab4393 ed2615fe 000005d4",
+        );
+    }
+}
