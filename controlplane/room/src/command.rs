@@ -75,9 +75,8 @@ pub enum Codec {
 pub struct CodecMap {
     /// The codec.
     pub codec: Codec,
-    /// What else must be equal for two transports to mean the same codec: the format parameters that identify a
-    /// profile (`profile-id`, `packetization-mode` with the H.264 profile bytes, …), normalised; empty when none.
-    pub profile: String,
+    /// The format parameters of the answer (`a=fmtp`): what tells two profiles of one codec apart; often empty.
+    pub fmtp: String,
     /// The payload type of media.
     pub pt: u8,
     /// The payload type of its retransmissions (RFC 4588), if negotiated.
