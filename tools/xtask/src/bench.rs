@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `cargo xtask bench`: one workload per name, each a cargo command. Never run by `cargo xtask test`.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use clap::Args;
+use tools_netlab::console;
+
+use crate::{paths, shell};
+
+const EXAMPLES: &str = "\
+Examples:
+  cargo xtask bench --list
+  cargo xtask bench forward
+  cargo xtask bench forward --json out.json";
+
+/// `cargo xtask bench`.
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Options {
+    /// The benchmark's name.
+    name: Option<String>,
+    /// List the benchmarks.
+    #[arg(long)]
+    list: bool,
+    /// Write every figure to this file.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// One benchmark: a bench target that prints its table last and writes JSON to the file named by `MILLRACE_BENCH_JSON`.
+struct Bench {
+    name: &'static str,
+    shows: &'static str,
+    /// The file of the bench target, relative to the root: no file, no bench.
+    source: &'static str,
+    cargo: &'static [&'static str],
+}
+
+const BENCHES: &[Bench] = &[Bench {
+    name: "forward",
+    shows: "cost per packet of the forwarding pipeline on the simulated port",
+    source: "dataplane/forward/benches/forward.rs",
+    cargo: &["bench", "--profile", "release", "--locked", "-p", "dataplane-forward", "--bench", "forward"],
+}];
+
+impl Bench {
+    fn exists(&self) -> bool {
+        paths::root().join(self.source).is_file()
+    }
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When the name is unknown, the bench has no source in this checkout, or cargo cannot be started.
+pub(crate) fn main(options: &Options) -> Result<bool> {
+    let Some(name) = options.name.as_deref().filter(|_| !options.list) else {
+        for bench in BENCHES {
+            let state = if bench.exists() { "" } else { " (not in this checkout)" };
+            console::line(&format!("  {:<12} {}{state}", bench.name, bench.shows));
+        }
+        return Ok(true);
+    };
+    let Some(bench) = BENCHES.iter().find(|b| b.name == name) else {
+        bail!("there is no benchmark `{name}`; `cargo xtask bench --list` shows them");
+    };
+    if !bench.exists() {
+        bail!("`{name}` has no source in this checkout: {} is missing", bench.source);
+    }
+    let mut command = shell::cargo(bench.cargo);
+    if let Some(file) = &options.json {
+        command.env("MILLRACE_BENCH_JSON", std::path::absolute(file)?);
+    }
+    shell::run(&mut command)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(name: &str) -> Options {
+        Options { name: Some(name.to_owned()), list: false, json: None }
+    }
+
+    #[test]
+    fn an_unknown_benchmark_is_refused_by_name() {
+        let error = main(&asked("warp-drive")).expect_err("unknown");
+        assert!(error.to_string().contains("warp-drive"));
+    }
+
+    #[test]
+    fn a_benchmark_without_a_source_is_an_error_and_not_a_success() {
+        for bench in BENCHES.iter().filter(|b| !b.exists()) {
+            assert!(main(&asked(bench.name)).is_err());
+        }
+    }
+}
