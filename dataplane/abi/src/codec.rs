@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Small numbers with a meaning: codecs, kinds of media and transport, ciphers, header extensions, flags.
+//! Small numbers with a meaning: codecs, kinds of media and transport, ciphers, flags. Header extensions have theirs in
+//! `dataplane-wire` (`ext::ExtKind`).
 
 /// Declares named `u8` codes that lie in records; any other value reads as "not known".
 macro_rules! codes {
@@ -87,52 +88,6 @@ codes!(
         Pass = 3 => "pass",
     }
 );
-codes!(
-    /// RTP header extensions that are known (RFC 8285); the code indexes extension maps.
-    Extension {
-        /// RFC 9143.
-        Mid = 1 => "urn:ietf:params:rtp-hdrext:sdes:mid",
-        /// RFC 8852.
-        Rid = 2 => "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id",
-        /// RFC 8852.
-        RepairedRid = 3 => "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id",
-        /// 24-bit 6.18 seconds, set when a packet is sent.
-        AbsSendTime = 4 => "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time",
-        /// draft-holmer-rmcat-transport-wide-cc-extensions-01.
-        TransportSeq = 5 => "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01",
-        /// RFC 6464.
-        AudioLevel = 6 => "urn:ietf:params:rtp-hdrext:ssrc-audio-level",
-        /// RFC 5450.
-        TimeOffset = 7 => "urn:ietf:params:rtp-hdrext:toffset",
-        /// 3GPP TS 26.114.
-        VideoOrientation = 8 => "urn:3gpp:video-orientation",
-        /// Bounds of the receiver's jitter buffer.
-        PlayoutDelay = 9 => "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay",
-        /// Capture time of the frame.
-        AbsCaptureTime = 10 => "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time",
-        /// Colour primaries and HDR metadata.
-        ColorSpace = 11 => "http://www.webrtc.org/experiments/rtp-hdrext/color-space",
-        /// Screen or camera.
-        ContentType = 12 => "http://www.webrtc.org/experiments/rtp-hdrext/video-content-type",
-        /// Timings within the sender.
-        VideoTiming = 13 => "http://www.webrtc.org/experiments/rtp-hdrext/video-timing",
-        /// AV1 RTP payload, appendix A.
-        DependencyDescriptor = 14 => "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension",
-        /// Which simulcast and SVC layers are alive.
-        VideoLayersAllocation = 15 => "http://www.webrtc.org/experiments/rtp-hdrext/video-layers-allocation00",
-        /// RFC 6465.
-        MixerAudioLevel = 16 => "urn:ietf:params:rtp-hdrext:csrc-audio-level",
-    }
-);
-
-impl Extension {
-    /// The extension of an SDP `a=extmap` URI.
-    #[must_use]
-    pub fn from_uri(uri: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|extension| extension.name() == uri)
-    }
-}
-
 /// Transport flags.
 pub mod transport_flags {
     /// The peer wants transport-cc feedback for what it sends.

@@ -133,8 +133,16 @@ shared_record!(
         log: AtomicU64,
         /// Last packet's arrival, monotonic ns.
         last_arrival_ns: AtomicU64,
+        /// Highest number in the log + 1.
+        stored_top: AtomicU64,
+        /// Number of the newest keyframe's first packet + 1; 0 = none in the log.
+        keyframe: AtomicU64,
+        /// When it arrived, monotonic ns.
+        keyframe_ns: AtomicU64,
+        /// RTP timestamp of the newest packet in the log.
+        newest_rtp_ts: AtomicU64,
         /// Zero.
-        reserve: [AtomicU64; 48],
+        reserve: [AtomicU64; 44],
     }
 );
 
@@ -165,9 +173,11 @@ shared_record!(
         ssrc: AtomicU32,
         /// SSRC of retransmissions.
         rtx_ssrc: AtomicU32,
-        /// Next index (ROC‖seq) to use; every smaller one is spent.
+        /// Highest index (ROC‖seq) spent + 1.
         next_index: AtomicU64,
-        /// Next index of the retransmission stream.
+        /// Circular map of the spent ones behind it.
+        spent: [AtomicU64; RTCP_REPLAY_WORDS],
+        /// Next index of the retransmission stream; every smaller one is spent.
         rtx_next: AtomicU64,
         /// Generation of the transport's keys under which these numbers were spent.
         key: AtomicU64,
@@ -192,6 +202,6 @@ shared_record!(
         /// Stretches written so far; the newest is (count − 1) mod the ring's size.
         segment_count: AtomicU64,
         /// Zero.
-        reserve: [AtomicU64; 18],
+        reserve: [AtomicU64; 16],
     }
 );

@@ -69,7 +69,7 @@ record!(
         participant: [u8; 64],
         /// Current credentials, then the previous ones after an ICE restart.
         credentials: [Credential; 2],
-        /// Extension ids agreed on this transport, indexed by `codec::Extension`; 0 = not agreed.
+        /// Extension ids agreed on this transport, indexed by `ExtKind` of `dataplane-wire`; 0 = not agreed.
         extension_ids: [u8; EXTENSIONS],
         /// Remote address of kinds without ICE.
         remote: FlowKey,
@@ -173,7 +173,7 @@ record!(
         delivery: u8,
         /// MID on the receiver's leg.
         mid: [u8; 16],
-        /// Extension ids on the receiver's leg for this m-line, indexed by `codec::Extension`; 0 = do not send.
+        /// Extension ids on the receiver's leg for this m-line, indexed by `ExtKind` of `dataplane-wire`; 0 = do not send.
         extension_ids: [u8; EXTENSIONS],
         /// Zero.
         reserve: [u8; 48],

@@ -72,7 +72,7 @@ record!(
         extension_count: u8,
         /// Zero.
         pad: [u8; 3],
-        /// Codes of `codec::Extension`.
+        /// Codes of `ExtKind` of `dataplane-wire`.
         extension_codes: [u8; STORED_EXTENSIONS],
         /// Their lengths, ≤ 16 each.
         extension_lens: [u8; STORED_EXTENSIONS],
