@@ -56,7 +56,7 @@ pub(crate) struct Reader<'a> {
 impl<'a> Reader<'a> {
     /// Starts at the first byte.
     #[inline]
-    pub(crate) fn begin(bytes: &'a [u8]) -> Self {
+    pub(crate) const fn begin(bytes: &'a [u8]) -> Self {
         Self { bytes, at: 0 }
     }
 

@@ -29,7 +29,7 @@ mod emit;
 pub mod eth;
 pub mod ext;
 pub mod ip;
-//RTCP
+pub mod rtcp;
 pub mod rtp;
 pub mod seq;
 pub mod stun;

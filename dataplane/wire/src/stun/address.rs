@@ -46,9 +46,10 @@ impl Address {
         let cookie = MAGIC_COOKIE.to_be_bytes();
         let [c0, c1, ..] = cookie;
         let port = self.port ^ u16::from_be_bytes([c0, c1]);
-        if let Some(v4) = unmap_v4(&self.ip) {
-            let value = u32::from_be_bytes(v4) ^ MAGIC_COOKIE;
-            return Self { ip: map_v4(value.to_be_bytes()), port };
+        if is_ipv4 {
+            let [.., a, b, c, d] = self.ip;
+            let masked = u32::from_be_bytes([a, b, c, d]) ^ MAGIC_COOKIE;
+            return Self { ip: map_v4(masked.to_be_bytes()), port };
         }
         let mut ip = self.ip;
         for (byte, key) in ip.iter_mut().zip(cookie.iter().chain(transaction_id)) {
