@@ -104,7 +104,7 @@ pub(crate) fn main(options: &Options) -> Result<bool> {
     let chosen = CHECKS.iter().filter(|c| options.only.is_empty() || options.only.iter().any(|name| name == c.name));
     let (mut passed, mut failed) = (0_usize, Vec::new());
     for check in chosen.filter(|c| !options.own || matches!(c.how, How::Own(_))) {
-        if carry_out(check, &repo)? {
+        if carry_out(check, &repo) {
             passed += 1;
         } else {
             failed.push(check.name);
@@ -117,24 +117,29 @@ pub(crate) fn main(options: &Options) -> Result<bool> {
     Ok(failed.is_empty())
 }
 
-/// Runs one check and prints its line and its findings.
-fn carry_out(check: &Check, repo: &Repo) -> Result<bool> {
+/// Runs one check and prints its line and its findings. A check that cannot be carried out has failed.
+fn carry_out(check: &Check, repo: &Repo) -> bool {
     let start = Instant::now();
-    let findings = match check.how {
-        How::Own(function) => function(repo),
-        How::Cargo(args) => {
-            let fault = format!("`cargo {}` found what is above", args.join(" "));
-            if shell::run(&mut shell::cargo(args))? { Vec::new() } else { vec![fault] }
-        }
-        How::Abi => abi::unversioned_change("HEAD")?.into_iter().collect(),
-    };
+    let findings = findings_of(check, repo).unwrap_or_else(|error| vec![format!("{error:#}")]);
     for finding in &findings {
         console::line(&format!("  {finding}"));
     }
     let verdict = if findings.is_empty() { "ok" } else { "FAILED" };
     let seconds = start.elapsed().as_secs_f32();
     console::line(&format!("{:<20} {verdict:<6} {seconds:5.1} s  {}", check.name, check.holds));
-    Ok(findings.is_empty())
+    findings.is_empty()
+}
+
+fn findings_of(check: &Check, repo: &Repo) -> Result<Vec<String>> {
+    Ok(match check.how {
+        How::Own(function) => function(repo),
+        How::Cargo(args) => {
+            let green = shell::run(&mut shell::cargo(args))?;
+            let fault = || format!("`cargo {}` found what is above", args.join(" "));
+            if green { Vec::new() } else { vec![fault()] }
+        }
+        How::Abi => abi::unversioned_change("HEAD")?.into_iter().collect(),
+    })
 }
 
 #[cfg(test)]
@@ -155,10 +160,11 @@ mod tests {
     }
 
     #[test]
-    fn a_finding_fails_its_check() {
-        let red = own("red", "never holds", |_| vec!["a finding".to_owned()]);
-        let green = own("green", "always holds", |_| Vec::new());
-        assert!(!carry_out(&red, &Repo::default()).expect("carried out"));
-        assert!(carry_out(&green, &Repo::default()).expect("carried out"));
+    fn a_cargo_command_that_fails_is_a_finding() {
+        let how = How::Cargo(&["no-such-subcommand", "--quiet"]);
+        let check = Check { name: "red", holds: "never", how };
+        assert_eq!(findings_of(&check, &Repo::default()).expect("carried out").len(), 1);
+        let check = Check { name: "green", holds: "always", how: How::Cargo(&["--version"]) };
+        assert_eq!(findings_of(&check, &Repo::default()).expect("carried out"), [""; 0]);
     }
 }

@@ -81,11 +81,8 @@ fn install_needs(root: bool) {
 
 /// Runs `cargo test`, shows its output line by line and counts what it reports.
 fn cargo_test(args: &[&str], loom_target: Option<&Path>, tally: &mut Tally) -> Result<()> {
-    let skips = paths::target().join("skipped-tests.txt");
-    // Tests that find out while they run that they cannot append `name: reason` lines here.
-    let _ = std::fs::remove_file(&skips);
     let mut command = shell::cargo(args);
-    command.env("MILLRACE_SKIPS", &skips).stdin(Stdio::null()).stdout(Stdio::piped());
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
     if let Some(target) = loom_target {
         command.env("RUSTFLAGS", "--cfg loom").env("CARGO_TARGET_DIR", target);
     }
@@ -102,7 +99,6 @@ fn cargo_test(args: &[&str], loom_target: Option<&Path>, tally: &mut Tally) -> R
     }
     let green = child.wait()?.success();
     tally.take_exit(&text, green, before);
-    tally.take_skips(&std::fs::read_to_string(&skips).unwrap_or_default());
     Ok(())
 }
 

@@ -10,7 +10,12 @@ pub(crate) struct Tally {
     skipped: Vec<String>,
     /// Failed tests of the running binary that libtest has named, until its summary counts them.
     named_failures: usize,
+    /// Tests of the running binary that said [`SKIP_MARK`]; libtest counts them as passed.
+    skipped_inside: usize,
 }
+
+/// What a test writes to stdout, past libtest's capture, when it cannot run: `SKIPPED: name: reason`.
+const SKIP_MARK: &str = "SKIPPED: ";
 
 /// The counts of one `test result:` line.
 #[derive(Debug, PartialEq, Clone, Copy)]
@@ -40,12 +45,19 @@ impl Tally {
     /// Takes one line of libtest's output.
     pub(crate) fn take_line(&mut self, line: &str) {
         if let Some(counts) = result_line(line) {
-            self.passed += counts.passed;
+            self.passed += counts.passed.saturating_sub(self.skipped_inside);
+            self.skipped_inside = 0;
             // Output of a test can hide the line with its name; the number counts all the same.
             for number in self.named_failures..counts.failed {
                 self.fail(&format!("failed test {}", number + 1), "no name was printed");
             }
             self.named_failures = 0;
+            return;
+        }
+        if let Some((_, reason)) = line.split_once(SKIP_MARK) {
+            // The test finds out while it runs that it cannot, and libtest knows no other end for it than "ok".
+            self.skipped.push(reason.trim().to_owned());
+            self.skipped_inside += 1;
             return;
         }
         if line.starts_with("running ") {
@@ -67,15 +79,6 @@ impl Tally {
             self.fail(command, "did not end well, and no test says why: see above");
         }
         self.named_failures = 0;
-    }
-
-    /// Takes the `name: reason` lines of tests that found out while they ran that they could not. They were counted as
-    /// passed by libtest, which knows no other way.
-    pub(crate) fn take_skips(&mut self, lines: &str) {
-        for line in lines.lines().map(str::trim).filter(|l| !l.is_empty()) {
-            self.skipped.push(line.to_owned());
-            self.passed = self.passed.saturating_sub(1);
-        }
     }
 
     pub(crate) const fn is_green(&self) -> bool {
@@ -156,9 +159,13 @@ mod tests {
 
     #[test]
     fn a_test_that_could_not_run_is_skipped_and_not_passed() {
-        let mut tally = taken("test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out\n");
-        tally.take_skips("namespaces::two_of_them_are_apart: needs root\n\n");
-        assert_eq!(tally.summary(), "2 passed, 0 failed, 1 skipped");
+        let tally = taken(
+            "running 3 tests\ntest a ... ok\nSKIPPED: network namespaces need root\ntest b ... ok\ntest c ... ok\n\
+             test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out\n\
+             test result: ok. 4 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out\n",
+        );
+        assert_eq!(tally.summary(), "6 passed, 0 failed, 1 skipped");
+        assert_eq!(tally.remarks(), ["skipped: network namespaces need root"]);
         assert!(tally.is_green());
     }
 }
