@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Small numbers with a meaning: codecs, kinds of media and transport, ciphers, flags. Header extensions have theirs in
-//! `dataplane-wire` (`ext::ExtKind`).
+//! Small numbers with a meaning: kinds of media and transport, ciphers, flags. Codecs and header extensions have theirs in
+//! `dataplane-wire` (`codec::Codec`, `ext::ExtKind`).
 
 /// Declares named `u8` codes that lie in records; any other value reads as "not known".
 macro_rules! codes {
@@ -32,21 +32,6 @@ codes!(
         Audio = 1 => "audio",
         /// A camera or a screen.
         Video = 2 => "video",
-    }
-);
-codes!(
-    /// Codecs that are forwarded.
-    Codec {
-        /// RFC 7587.
-        Opus = 1 => "opus",
-        /// RFC 7741.
-        Vp8 = 2 => "VP8",
-        /// RFC 9628.
-        Vp9 = 3 => "VP9",
-        /// RFC 6184.
-        H264 = 4 => "H264",
-        /// AOM RTP payload 1.0.
-        Av1 = 5 => "AV1",
     }
 );
 codes!(

@@ -111,7 +111,7 @@ record!(
         global_id: [u8; 16],
         /// A `codec::MediaKind`.
         kind: u8,
-        /// A `codec::Codec`.
+        /// A `Codec` of `dataplane-wire`.
         codec: u8,
         /// Payload type on the publisher's leg.
         pt: u8,

@@ -112,3 +112,35 @@ record!(
         bytes: [u8; DATAGRAM_SLOT_BYTES],
     }
 );
+
+/// What a doorbell between workers says.
+pub mod doorbell_kind {
+    /// The stream's log has packets up to `arg`.
+    pub const STORED: u32 = 1;
+    /// Packet `arg` arrived late: behind the newest.
+    pub const LATE: u32 = 2;
+    /// A receiver of worker `arg` needs a keyframe.
+    pub const KEYFRAME: u32 = 3;
+    /// Worker `arg` has receivers of the stream.
+    pub const INTEREST: u32 = 4;
+    /// Worker `arg` has none any more.
+    pub const NO_INTEREST: u32 = 5;
+    /// The stream ended or began anew: its log is not what it was.
+    pub const RESTARTED: u32 = 6;
+}
+
+record!(
+    /// One word between two workers of the data plane (never in the segment).
+    Doorbell, version 1, size 24 {
+        /// See `doorbell_kind`.
+        kind: u32,
+        /// Ingress id.
+        ingress: u32,
+        /// Generation of the track.
+        generation: u32,
+        /// Zero.
+        reserve: u32,
+        /// Depends on the kind.
+        arg: u64,
+    }
+);
