@@ -160,12 +160,13 @@ impl<'a> ReplayWindow<'a> {
     ///   stored the old window is whole.
     /// - *Further ahead*: the top first moves by 15 words, twice at most, to an index that lies below the
     ///   accepted one and was never received; each move is the case before, without a bit. After two, every
-    ///   word of the window is zero, and clearing the other 16 makes the whole map zero. An intermediate top
-    ///   refuses nothing but what the accepted index refuses too, and opens nothing: what is behind it is
-    ///   either still marked, or was never received, or too old.
+    ///   word of the window is zero; the other 16 are cleared, the top moves to the end of the word before
+    ///   the accepted index, and the case before is left. An intermediate top refuses nothing but what the
+    ///   accepted index refuses too, and opens nothing: what is behind it is either still marked, or was
+    ///   never received, or too old.
     ///
     /// No order of crashes therefore accepts an index twice, and none refuses one that is fresh. At
-    /// most 50 stores.
+    /// most 51 stores, two for a packet in order.
     ///
     /// # Errors
     /// As [`check`](Self::check); nothing is stored then.
@@ -197,9 +198,8 @@ impl<'a> ReplayWindow<'a> {
         Ok(())
     }
 
-    /// Moves the top from word `from` by whole words until at most [`STEP`] words are between it and
-    /// `target`; returns the word of the top. The map is then clear where the return value says it
-    /// need not be cleared.
+    /// Moves the top from word `from` by whole words until `target` is at most [`STEP`] words ahead of it;
+    /// returns the word of the top.
     fn advance<S: Publish>(&self, publish: &S, from: u64, target: u64) -> u64 {
         let mut reached = from;
         for _ in 0..2 {
@@ -213,8 +213,10 @@ impl<'a> ReplayWindow<'a> {
         if target - reached <= STEP {
             return reached;
         }
-        // The window is 16 whole words, all zero; zero the other 16 and the map has no bit.
+        // The window is 16 whole words, all zero; zero the other 16 and the map has no bit, so the top may
+        // jump. It jumps to the word before the target, or the target's bit would lie in a window of old.
         self.clear(publish, reached + 1, WORDS / 2);
+        publish.store(self.top, target * WORD_BITS);
         target - 1
     }
 
