@@ -11,10 +11,15 @@
 
 mod association;
 mod fingerprint;
+mod hello;
 mod identity;
 mod keys;
+mod library;
+mod peer_flight;
+mod reassembly;
+mod record;
 
-pub use association::{Association, Event, Reason, Role};
+pub use association::{Association, Event, HANDSHAKE_TIMEOUT, HELLO_TIMEOUT, LINGER, Reason, Role};
 pub use fingerprint::{Fingerprint, FingerprintAlgorithm, FingerprintError};
 pub use identity::{Identity, IdentityError};
 pub use keys::{KeyHalf, SrtpProfileId};
