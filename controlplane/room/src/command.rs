@@ -155,9 +155,13 @@ pub struct TransportSpec {
     pub local: IceCredentials,
     /// The peer's credentials, as in its offer.
     pub remote: IceCredentials,
+    /// What the participant is called in URLs; empty for a viewer. At most 64 bytes, for tools that show tables.
+    pub participant: String,
+    /// The SSRC of RTCP that speaks about no egress stream (RR, NACK, PLI); random, unique on this transport.
+    pub rtcp_ssrc: u32,
     /// The CNAME of what we send on this transport (RFC 7022); random, says nothing about the person.
     pub cname: String,
-    /// Whether the peer takes transport-wide congestion control feedback from us or gives it to us.
+    /// Whether transport-wide congestion control feedback was negotiated (to the publisher, from the viewer).
     pub transport_cc: bool,
     /// Whether the peer accepts reduced-size RTCP (RFC 5506).
     pub rtcp_rsize: bool,

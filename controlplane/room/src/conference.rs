@@ -83,10 +83,12 @@ pub enum Input {
     Publish(Publish),
     /// Somebody watches.
     Watch(Watch),
-    /// Somebody leaves (DELETE, or the command for its transport failed).
+    /// A transport goes by a decision from outside: DELETE, a failed handshake, a full table.
     Leave {
         /// The transport that goes.
         transport: TransportId,
+        /// Why.
+        reason: LeaveReason,
     },
     /// The transport's first valid connectivity check was answered.
     Validated {
@@ -118,6 +120,10 @@ pub enum LeaveReason {
     ConsentLost,
     /// A publisher of the same name took its place while it was lost.
     Replaced,
+    /// Its DTLS handshake failed, so it can never carry media.
+    HandshakeFailed,
+    /// The data plane has no room for it.
+    TableFull,
 }
 
 /// What people may want to read about: the journal's content.
@@ -352,7 +358,7 @@ impl Conference {
         match input {
             Input::Publish(publish) => self.publish(now, publish, &mut out)?,
             Input::Watch(watch) => self.watch(now, watch, &mut out)?,
-            Input::Leave { transport } => self.remove(transport, LeaveReason::Asked, &mut out)?,
+            Input::Leave { transport, reason } => self.remove(transport, reason, &mut out)?,
             Input::Validated { transport } => self.validated(transport, &mut out)?,
             Input::ConsentLost { transport } => self.consent_lost(now, transport, &mut out)?,
             Input::ConsentBack { transport } => self.consent_back(transport, &mut out)?,
