@@ -83,6 +83,9 @@ pub fn ensure_pip(packages: &[&str]) -> Result<PathBuf> {
     let venv = lab_dir()?.join("venv");
     let python = venv.join("bin/python");
     // The interpreter is a link to the system's; a system upgrade may have taken it away.
+    if !Command::new("python3").args(["-c", "import venv, ensurepip"]).output().is_ok_and(|out| out.status.success()) {
+        ensure_apt(&["python3", "python3-venv"])?;
+    }
     if !python.exists() || !venv.join("bin/pip").exists() {
         step("python3 -m venv target/lab/venv", Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv))?;
     }
@@ -97,6 +100,15 @@ pub fn ensure_pip(packages: &[&str]) -> Result<PathBuf> {
         std::fs::write(&record, format!("{known}{}\n", missing.join("\n")))?;
     }
     Ok(python)
+}
+
+/// Installs node and npm from Debian unless some node is on the path (another distribution of it will do).
+///
+/// # Errors
+/// When not root, or when apt fails.
+pub fn ensure_node() -> Result<()> {
+    let runs = |program: &str| Command::new(program).arg("--version").output().is_ok_and(|out| out.status.success());
+    if runs("node") && runs("npm") { Ok(()) } else { ensure_apt(&["nodejs", "npm"]) }
 }
 
 fn is_installed(package: &str) -> bool {

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Drives one browser inside one network namespace for a lab.
+ *
+ * Started as `node browser.js CONFIG` (JSON, see {@link Config}); reads one JSON command per line from stdin
+ * (`{"id", "op", …}`) and answers each with one line on stdout (`{"id", "ok", "value" | "error"}`). What the browser
+ * logs goes to stderr. The browser ends with stdin, with SIGTERM, or with this process: it is never left running.
+ *
+ * @typedef {object} Config
+ * @property {"chromium" | "firefox"} browser
+ * @property {string} executable   path of the browser's program
+ * @property {string} modules      path of node_modules with puppeteer-core
+ * @property {string} profile      folder for the browser's profile
+ * @property {string} origin       the server's origin, `http://10.77.0.1:8080`
+ * @property {string} room
+ * @property {string} page         the script that runs inside the page (page.js)
+ * @property {string} camera       y4m file (Chromium)
+ * @property {string} microphone   wav file (Chromium)
+ * @property {number[]} colour     [r, g, b] of the canvas camera (Firefox)
+ * @property {number} pitch        hertz of the oscillator microphone (Firefox)
+ */
+"use strict";
+
+const fs = require("node:fs");
+const path = require("node:path");
+const readline = require("node:readline");
+
+/** @type {Config} */
+const config = JSON.parse(process.argv[2]);
+const puppeteer = require(path.join(config.modules, "puppeteer-core"));
+
+const LAUNCH_ATTEMPTS = 3;
+const LAUNCH_TIMEOUT_MS = 90_000;
+
+let browser;
+let page;
+let closing = false;
+
+const log = (...words) => console.error(new Date().toISOString(), ...words);
+
+/** How each browser is started: fake capture, plain host candidates, no need for a gesture or a secure origin. */
+const LAUNCH = {
+  chromium: () => ({
+    args: [
+      "--no-sandbox",
+      "--use-fake-ui-for-media-stream",
+      "--use-fake-device-for-media-stream",
+      `--use-file-for-fake-video-capture=${config.camera}`,
+      `--use-file-for-fake-audio-capture=${config.microphone}`,
+      "--autoplay-policy=no-user-gesture-required",
+      `--unsafely-treat-insecure-origin-as-secure=${config.origin}`,
+      "--disable-features=WebRtcHideLocalIpsWithMdns",
+      "--disable-gpu",
+      "--disable-dev-shm-usage",
+      "--mute-audio",
+    ],
+  }),
+  firefox: () => ({
+    browser: "firefox",
+    extraPrefsFirefox: {
+      "media.navigator.streams.fake": true,
+      "media.navigator.permission.disabled": true,
+      "media.devices.insecure.enabled": true,
+      "media.getusermedia.insecure.enabled": true,
+      "media.peerconnection.ice.obfuscate_host_addresses": false,
+      "media.autoplay.default": 0,
+      "media.autoplay.blocking_policy": 0,
+      "privacy.reduceTimerPrecision": false,
+    },
+  }),
+};
+
+/** Launches the browser, again if it does not come up: a loaded machine sometimes needs a second attempt. */
+async function launch() {
+  for (let attempt = 1; ; attempt += 1) {
+    const profile = `${config.profile}-${attempt}`;
+    fs.mkdirSync(profile, { recursive: true });
+    try {
+      browser = await puppeteer.launch({
+        executablePath: config.executable,
+        headless: true,
+        userDataDir: profile,
+        timeout: LAUNCH_TIMEOUT_MS,
+        protocolTimeout: LAUNCH_TIMEOUT_MS,
+        ...LAUNCH[config.browser](),
+      });
+      page = await browser.newPage();
+      page.on("console", (message) => log("page:", message.text()));
+      page.on("pageerror", (error) => log("page error:", error.message));
+      await page.goto(`${config.origin}/r/${config.room}`, { timeout: LAUNCH_TIMEOUT_MS });
+      await page.evaluate(fs.readFileSync(config.page, "utf8"));
+      return { version: await browser.version(), attempt };
+    } catch (error) {
+      log(`launch attempt ${attempt} failed:`, error.message);
+      await browser?.close().catch(() => {});
+      if (attempt >= LAUNCH_ATTEMPTS) throw error;
+    }
+  }
+}
+
+/** Calls `window.lab[name](argument)` inside the page. */
+function inPage(name, argument) {
+  return page.evaluate((method, value) => window.lab[method](value), name, argument);
+}
+
+async function close() {
+  if (closing) return;
+  closing = true;
+  await browser?.close().catch(() => {});
+}
+
+const OPERATIONS = {
+  launch,
+  close,
+  capture: () => inPage("capture", { browser: config.browser, colour: config.colour, pitch: config.pitch }),
+  publish: (command) => inPage("publish", { room: config.room, ...command }),
+  watch: (command) => inPage("watch", { room: config.room, ...command }),
+  firstFrame: (command) => inPage("firstFrame", command),
+  mute: () => inPage("mute"),
+  sample: () => inPage("sample"),
+  perceive: () => inPage("perceive"),
+  leave: () => inPage("leave"),
+};
+
+async function answer(line) {
+  const command = JSON.parse(line);
+  let reply;
+  try {
+    const value = await OPERATIONS[command.op](command);
+    reply = { id: command.id, ok: true, value: value ?? null };
+  } catch (error) {
+    log(`${command.op} failed:`, error.stack);
+    reply = { id: command.id, ok: false, error: String(error.message ?? error) };
+  }
+  process.stdout.write(`${JSON.stringify(reply)}\n`);
+}
+
+const lines = readline.createInterface({ input: process.stdin });
+lines.on("line", answer);
+lines.on("close", () => close().finally(() => process.exit(0)));
+process.on("SIGTERM", () => close().finally(() => process.exit(0)));

@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * The lab's part inside the page. It runs in the origin of the server's own page and publishes and watches through the
+ * page's own `/client.js`, so that what is tested is what a person uses. Here is only what a lab must do besides:
+ * a camera with one colour and a microphone with one pitch, and looking, listening and reading statistics.
+ */
+(() => {
+  "use strict";
+
+  /** Size of the canvas from which a colour is read. */
+  const LOOK = { width: 64, height: 36 };
+  /** 48 kHz / 16384 = 2.9 Hz for each bin. */
+  const FFT_SIZE = 16384;
+
+  const watched = new Map();
+  let captured;
+  let published;
+  let audio;
+
+  /** An audio context without a sound card where the browser knows how to have one. */
+  function audioContext() {
+    if (audio) return audio;
+    try {
+      audio = new AudioContext({ sampleRate: 48000, sinkId: { type: "none" } });
+    } catch {
+      audio = new AudioContext();
+    }
+    return audio;
+  }
+
+  /** Milliseconds from the start of the last POST to `path` until its answer was complete. */
+  async function postDuration(path) {
+    for (let attempt = 0; attempt < 20; attempt += 1) {
+      const entries = performance.getEntriesByType("resource").filter((entry) => new URL(entry.name).pathname === path);
+      const entry = entries.at(-1);
+      if (entry?.responseEnd > 0) return { startTime: entry.startTime, ms: entry.responseEnd - entry.startTime };
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+    return { startTime: null, ms: null };
+  }
+
+  /** A camera of one colour with a moving grey bar at the bottom, and a microphone of one pitch. */
+  function synthesize({ colour, pitch }) {
+    const canvas = document.createElement("canvas");
+    Object.assign(canvas, { width: 640, height: 360 });
+    const context = canvas.getContext("2d");
+    let tick = 0;
+    const draw = () => {
+      context.fillStyle = `rgb(${colour.join(",")})`;
+      context.fillRect(0, 0, 640, 360);
+      context.fillStyle = "rgb(128,128,128)";
+      context.fillRect((tick * 16) % 640, 300, 80, 40);
+      tick += 1;
+    };
+    draw();
+    setInterval(draw, 1000 / 15);
+    const oscillator = new OscillatorNode(audioContext(), { frequency: pitch });
+    const gain = new GainNode(audioContext(), { gain: 0.3 });
+    const destination = audioContext().createMediaStreamDestination();
+    oscillator.connect(gain).connect(destination);
+    oscillator.start();
+    return new MediaStream([...canvas.captureStream(15).getTracks(), ...destination.stream.getTracks()]);
+  }
+
+  /** Takes camera and microphone; sound processing off, or a steady tone is taken for noise and removed. */
+  async function capture({ browser, colour, pitch }) {
+    captured =
+      browser === "firefox"
+        ? synthesize({ colour, pitch })
+        : await navigator.mediaDevices.getUserMedia({
+            video: { width: 640, height: 360, frameRate: 15 },
+            audio: { echoCancellation: false, noiseSuppression: false, autoGainControl: false },
+          });
+    return captured.getTracks().map((track) => `${track.kind}: ${track.label}`);
+  }
+
+  async function publish({ room, name, simulcast }) {
+    const { publish: publishStream } = await import("/client.js");
+    published = await publishStream(room, name, captured, { simulcast: Boolean(simulcast) });
+    return postDuration(`/whip/${room}`);
+  }
+
+  /** Plays the tracks of a peer connection and watches for the first frame. */
+  function play(pc) {
+    const tracks = pc.getReceivers().map((receiver) => receiver.track);
+    const stream = new MediaStream(tracks);
+    const video = document.createElement("video");
+    Object.assign(video, { autoplay: true, playsInline: true, muted: true, srcObject: stream });
+    video.style.cssText = "position:fixed;left:0;top:0;width:160px;height:90px;z-index:9";
+    document.body.append(video);
+    const firstFrame = new Promise((resolve) => {
+      video.requestVideoFrameCallback(() => resolve(performance.now()));
+    });
+    video.play().catch((error) => console.log(`play: ${error.message}`));
+    const analyser = new AnalyserNode(audioContext(), { fftSize: FFT_SIZE, smoothingTimeConstant: 0 });
+    const sound = tracks.filter((track) => track.kind === "audio");
+    if (sound.length > 0) audioContext().createMediaStreamSource(new MediaStream(sound)).connect(analyser);
+    audioContext().resume();
+    return { video, analyser, firstFrame };
+  }
+
+  /**
+   * Watches `ask` and files it under `claim`. The two differ only where a lab shows that its checks can fail.
+   */
+  async function watch({ room, claim, ask }) {
+    const client = await import("/client.js");
+    const handle = await client.watch(room, ask);
+    const view = { handle, ...play(handle.pc) };
+    watched.set(claim, view);
+    view.post = await postDuration(`/whep/${room}/${ask}`);
+    return view.post;
+  }
+
+  /** Milliseconds from the start of the POST to the first decoded frame; null when none comes. */
+  async function firstFrame({ claim, timeoutMs }) {
+    const view = watched.get(claim);
+    const timeout = new Promise((resolve) => setTimeout(() => resolve(null), timeoutMs));
+    const at = await Promise.race([view.firstFrame, timeout]);
+    return { ms: at === null || view.post.startTime === null ? null : at - view.post.startTime };
+  }
+
+  function mute() {
+    for (const track of captured.getAudioTracks()) track.enabled = false;
+  }
+
+  const VIDEO = ["framesReceived", "framesDecoded", "framesDropped", "freezeCount", "totalFreezesDuration", "keyFramesDecoded"];
+  const PACKETS = ["packetsReceived", "packetsLost", "packetsDiscarded", "bytesReceived", "jitter", "nackCount", "pliCount"];
+  const AUDIO = ["totalSamplesReceived", "concealedSamples", "totalAudioEnergy"];
+  const SENT = ["packetsSent", "framesEncoded", "framesSent", "nackCount", "pliCount", "retransmittedPacketsSent", "rid"];
+
+  const pick = (report, keys) => Object.fromEntries(keys.map((key) => [key, report[key] ?? null]));
+
+  /** The statistics that the checks need, of one peer connection. */
+  async function statistics(pc) {
+    const result = { state: pc.connectionState, video: null, audio: null, sent: [], srtpCipher: null, tlsVersion: null };
+    const reports = [...(await pc.getStats()).values()];
+    const codec = (report) => reports.find((other) => other.id === report.codecId)?.mimeType ?? null;
+    for (const report of reports) {
+      if (report.type === "inbound-rtp") {
+        const keys = report.kind === "video" ? [...VIDEO, ...PACKETS] : [...PACKETS, ...AUDIO];
+        result[report.kind] = { ...pick(report, keys), codec: codec(report) };
+      } else if (report.type === "outbound-rtp") {
+        result.sent.push({ kind: report.kind, codec: codec(report), ...pick(report, SENT) });
+      } else if (report.type === "transport") {
+        Object.assign(result, pick(report, ["srtpCipher", "tlsVersion"]));
+      }
+    }
+    return result;
+  }
+
+  async function sample() {
+    const views = {};
+    for (const [claim, view] of watched) views[claim] = await statistics(view.handle.pc);
+    return { at: performance.now(), views, published: published ? await statistics(published.pc) : null };
+  }
+
+  /** Mean colour of the middle of the picture. */
+  function look(video) {
+    const canvas = new OffscreenCanvas(LOOK.width, LOOK.height);
+    const context = canvas.getContext("2d", { willReadFrequently: true });
+    context.drawImage(video, 0, 0, LOOK.width, LOOK.height);
+    const { data } = context.getImageData(LOOK.width / 2 - 4, LOOK.height / 2 - 4, 8, 8);
+    const sums = [0, 0, 0];
+    for (let at = 0; at < data.length; at += 1) if (at % 4 < 3) sums[at % 4] += data[at];
+    return sums.map((sum) => Math.round(sum / (data.length / 4)));
+  }
+
+  /** Frequency of the loudest bin, refined between its neighbours, and its level. */
+  function listen(analyser) {
+    const bins = new Float32Array(analyser.frequencyBinCount);
+    analyser.getFloatFrequencyData(bins);
+    let peak = 1;
+    for (let at = 2; at < bins.length - 1; at += 1) if (bins[at] > bins[peak]) peak = at;
+    const [before, top, after] = [bins[peak - 1], bins[peak], bins[peak + 1]];
+    if (!Number.isFinite(top) || top < -80) return { pitch: null, decibels: null };
+    const bend = before - 2 * top + after;
+    const shift = Number.isFinite(bend) && bend !== 0 ? (0.5 * (before - after)) / bend : 0;
+    const width = analyser.context.sampleRate / analyser.fftSize;
+    return { pitch: (peak + shift) * width, decibels: top };
+  }
+
+  function perceive() {
+    const result = {};
+    for (const [claim, { video, analyser }] of watched) {
+      result[claim] = { colour: video.videoWidth > 0 ? look(video) : null, ...listen(analyser) };
+    }
+    return result;
+  }
+
+  async function leave() {
+    for (const { handle, video } of watched.values()) {
+      video.remove();
+      await handle.close();
+    }
+    watched.clear();
+    await published?.close();
+    published = undefined;
+  }
+
+  window.lab = { capture, publish, watch, firstFrame, mute, sample, perceive, leave };
+})();

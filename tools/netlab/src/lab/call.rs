@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `lab call`: N browsers publish and watch each other; every one of the N(N−1) pairs is judged by picture, sound and
+//! counters, the control plane stands still in the middle, and the server's ledgers must close.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use serde_json::{Value, json};
+
+use super::args::Args;
+use super::browser::Kind;
+use super::counters::Status;
+use super::media::{COLOUR_TOLERANCE, PITCH_TOLERANCE_HZ};
+use super::server::{Paused, ServerOptions, default_bin_dir};
+use super::session::{Pair, Sabotage, Sample, Session, wait};
+use super::{median, new_folder};
+use crate::console;
+use crate::report::Report;
+
+/// Join: POST to first decoded frame, median over the pairs.
+const JOIN_MS: f64 = 1500.0;
+/// WHIP POST to its answer, median over the publishers.
+const WHIP_MS: f64 = 50.0;
+/// Frames decoded of frames received.
+const DECODED_RATIO: f64 = 0.9;
+/// The longest turn of a worker.
+const TURN_US: f64 = 500.0;
+/// How long the control plane stands still.
+const PAUSE: Duration = Duration::from_secs(10);
+/// Encoders and jitter buffers come to rest before the window starts.
+const SETTLE: Duration = Duration::from_secs(3);
+
+const SABOTAGES: [(&str, Sabotage); 3] = [("swap", Sabotage::Swap), ("drop", Sabotage::Drop), ("mute", Sabotage::Mute)];
+
+/// What was seen in the window.
+struct Window {
+    before: Vec<Sample>,
+    pause_start: Vec<Sample>,
+    pause_end: Vec<Sample>,
+    after: Vec<Sample>,
+    perceived: Vec<Vec<Value>>,
+    status_before: Status,
+    pause_status: [Status; 2],
+    status_after: Status,
+}
+
+pub(crate) fn run(words: &[String]) -> Result<bool> {
+    let known = ["backend", "browsers", "seconds", "workers", "sabotage", "json", "bin-dir"];
+    let args = Args::parse(words, &known)?;
+    let kinds = Kind::parse_list(&args.text("browsers", "chromium:2"))?;
+    ensure!((2..=4).contains(&kinds.len()), "a call has 2 to 4 browsers here, not {}", kinds.len());
+    let seconds: u64 = args.number("seconds", 30)?;
+    let sabotage = args.choice("sabotage", &SABOTAGES.map(|(name, _)| name))?;
+    let fault = SABOTAGES.iter().find(|(name, _)| Some(*name) == sabotage).map(|(_, fault)| *fault);
+    let options = server_options(&args)?;
+    let folder = new_folder("call")?;
+    let mut report = Report::start("call");
+    report.note("backend", options.backend.as_str());
+    report.note("sabotage", sabotage);
+    let mut session = Session::start(&kinds, &options, fault, &folder)?;
+    session.join_all(fault)?;
+    let window = watch(&mut session, Duration::from_secs(seconds))?;
+    judge_joining(&mut report, &session);
+    for pair in session.pairs.clone() {
+        judge_pair(&mut report, &session, &pair, &window);
+    }
+    judge_server(&mut report, &session, &window);
+    session.leave()?;
+    report.note("tables_after_leaving", json!(session.server.status().map(|status| status.tables()).ok()));
+    let figure = figure(&session, &window, seconds);
+    let ok = report.finish(args.path("json").as_deref(), &figure)?;
+    if !ok {
+        console::line(&format!("logs: {}", session.folder.display()));
+    }
+    Ok(ok)
+}
+
+/// `--backend`, `--workers`, `--bin-dir`: the same for every lab with a server.
+pub(crate) fn server_options(args: &Args) -> Result<ServerOptions> {
+    let backend = args.choice("backend", &["uring", "sockets", "auto"])?.unwrap_or("auto").to_owned();
+    let workers = args.number("workers", 2)?;
+    Ok(ServerOptions { backend, workers, bin_dir: args.path("bin-dir").unwrap_or_else(default_bin_dir) })
+}
+
+/// The window: statistics at both ends, senses in between, the control plane stopped in the middle.
+fn watch(session: &mut Session, length: Duration) -> Result<Window> {
+    wait(SETTLE, "settling");
+    let pause = PAUSE.min(length / 3);
+    let lead = (length - pause) / 2;
+    let started = Instant::now();
+    let status_before = session.server.settled_status()?;
+    let before = session.sample()?;
+    wait(lead.saturating_sub(started.elapsed()), "watching");
+    let mut perceived = vec![session.perceive()?];
+    let paused = Paused::pause(session.server.pids["controlplane"])?;
+    let pause_from = Instant::now();
+    let pause_start = session.sample()?;
+    let status_start = session.server.status()?;
+    wait(pause.saturating_sub(pause_from.elapsed()), "the control plane stands still");
+    let pause_end = session.sample()?;
+    let status_end = session.server.status()?;
+    drop(paused);
+    perceived.push(session.perceive()?);
+    wait(length.saturating_sub(started.elapsed()), "watching");
+    let after = session.sample()?;
+    let status_after = session.server.settled_status()?;
+    let pause_status = [status_start, status_end];
+    Ok(Window { before, pause_start, pause_end, after, perceived, status_before, pause_status, status_after })
+}
+
+fn judge_joining(report: &mut Report, session: &Session) {
+    let joins: Vec<Option<f64>> = session.pairs.iter().map(|pair| pair.join_ms).collect();
+    report.at_most("join_median_ms", median(&joins), "ms", JOIN_MS);
+    report.at_most("whip_post_median_ms", median(&session.whip_ms), "ms", WHIP_MS);
+    report.note("join_ms", json!(joins));
+    report.note("whip_post_ms", json!(session.whip_ms));
+    report.note("whep_post_ms", json!(session.pairs.iter().map(|pair| pair.post_ms).collect::<Vec<_>>()));
+}
+
+fn judge_pair(report: &mut Report, session: &Session, pair: &Pair, window: &Window) {
+    let name = session.pair_name(pair);
+    let (publisher, watcher) = (&session.browsers[pair.from], &session.browsers[pair.to]);
+    let (before, after) = (&window.before[pair.to], &window.after[pair.to]);
+    let delta = |from: &Sample, to: &Sample, media: &str, key: &str| {
+        Some(to.number(&publisher.name, media, key)? - from.number(&publisher.name, media, key)?)
+    };
+    let grown = |media: &str, key: &str| delta(before, after, media, key);
+    let (received, decoded) = (grown("video", "framesReceived"), grown("video", "framesDecoded"));
+    let ratio = received.zip(decoded).filter(|(received, _)| *received > 0.0).map(|(all, decoded)| decoded / all);
+    report.at_least(format!("{name}.frames_decoded_of_received"), ratio, "", DECODED_RATIO);
+    report.at_most(format!("{name}.freezes"), grown("video", "freezeCount"), "freezes", 1.0);
+    for media in ["video", "audio"] {
+        report.exactly(format!("{name}.{media}_packets_lost"), grown(media, "packetsLost"), "packets", 0.0);
+        let (start, end) = (&window.pause_start[pair.to], &window.pause_end[pair.to]);
+        let rate = |packets: Option<f64>, from: &Sample, to: &Sample| {
+            packets.map(|packets| packets * 1000.0 / (to.at_ms() - from.at_ms()))
+        };
+        let paused = rate(delta(start, end, media, "packetsReceived"), start, end);
+        let usual = rate(grown(media, "packetsReceived"), before, after);
+        let share = paused.zip(usual).filter(|(_, usual)| *usual > 0.0).map(|(paused, usual)| paused / usual);
+        let check = format!("{name}.{media}_packet_rate_while_control_plane_stopped");
+        report.at_least(check, share, "of the usual rate", 0.5);
+    }
+    judge_senses(report, &name, publisher, pair.to, &window.perceived);
+    for (what, cipher) in [("", after.cipher(&publisher.name)), ("publishing_", after.publishing_cipher())] {
+        judge_cipher(report, &format!("{name}.{what}srtp_cipher"), watcher.kind, cipher);
+    }
+    let rate = decoded.map(|frames| frames * 1000.0 / (after.at_ms() - before.at_ms()));
+    report.note(format!("{name}.frames_per_second"), json!(rate));
+    report.note(format!("{name}.statistics"), after.json()["views"][&publisher.name].clone());
+}
+
+/// The right person, by colour and by pitch, each time it was looked at.
+fn judge_senses(
+    report: &mut Report,
+    name: &str,
+    publisher: &super::browser::Browser,
+    to: usize,
+    perceived: &[Vec<Value>],
+) {
+    let seen: Vec<&Value> = perceived.iter().map(|moment| &moment[to][&publisher.name]).collect();
+    let colour = |value: &Value| {
+        let parts: Vec<i64> = value["colour"].as_array()?.iter().filter_map(Value::as_i64).collect();
+        <[i64; 3]>::try_from(parts).ok()
+    };
+    let is_right = seen.iter().all(|moment| colour(moment).is_some_and(|seen| publisher.person.has_colour(seen)));
+    let colours: Vec<&Value> = seen.iter().map(|moment| &moment["colour"]).collect();
+    let bound = format!("{:?} ± {COLOUR_TOLERANCE}", publisher.person.colour);
+    report.check(format!("{name}.colour"), json!(colours), "rgb", &bound, is_right);
+    let wanted = f64::from(publisher.person.pitch);
+    let pitches: Vec<Option<f64>> = seen.iter().map(|moment| moment["pitch"].as_f64()).collect();
+    let is_right = pitches.iter().all(|pitch| pitch.is_some_and(|pitch| (pitch - wanted).abs() <= PITCH_TOLERANCE_HZ));
+    let bound = format!("{wanted} ± {PITCH_TOLERANCE_HZ}");
+    report.check(format!("{name}.pitch"), json!(pitches), "Hz", &bound, is_right);
+}
+
+fn judge_cipher(report: &mut Report, name: &str, kind: Kind, cipher: Option<&str>) {
+    let Some(cipher) = cipher else {
+        // Firefox has no srtpCipher in its transport statistics; what it cannot say is not held against the server.
+        let value = format!("not reported by {}", kind.name());
+        return report.check(name, value, "", "AEAD_AES_*_GCM where reported", kind == Kind::Firefox);
+    };
+    let is_gcm = cipher.contains("AEAD_AES_") && cipher.ends_with("_GCM");
+    report.check(name, cipher, "", "AEAD_AES_*_GCM where reported", is_gcm);
+}
+
+fn judge_server(report: &mut Report, session: &Session, window: &Window) {
+    let (before, after) = (&window.status_before, &window.status_after);
+    report.exactly("server.rx_ledger_gap", after.rx_ledger_gap(), "packets", 0.0);
+    report.exactly("server.cohort_ledger_gap", after.cohort_ledger_gap(), "packets", 0.0);
+    let allocations = before.allocations_after_start().zip(after.allocations_after_start());
+    report.exactly("server.allocations_in_window", allocations.map(|(old, new)| new - old), "allocations", 0.0);
+    report.at_most("server.turn_max_us", after.turn_max_us(), "us", TURN_US);
+    let [start, end] = &window.pause_status;
+    let sent = start.tx_packets().zip(end.tx_packets()).map(|(old, new)| new - old);
+    report.at_least("server.tx_packets_while_control_plane_stopped", sent, "packets", 1.0);
+    report.check("server.exits", json!(session.server.exits()), "processes", "= []", session.server.exits().is_empty());
+    let panics = session.server.panics();
+    report.check("server.panics", panics, "panics", "= 0", panics == 0);
+    for quantile in ["p50", "p99", "max"] {
+        report.note(format!("server.latency_{quantile}_us"), json!(after.latency_us(quantile)));
+    }
+    report.note("server.status", after.0.clone());
+    report.note("server.drops", json!(session.server.drops().map(|drops| drops.by_reason()).ok()));
+}
+
+fn figure(session: &Session, window: &Window, seconds: u64) -> String {
+    let show = |value: Option<f64>| value.map_or_else(|| "?".to_owned(), |value| format!("{value:.0}"));
+    let joins: Vec<Option<f64>> = session.pairs.iter().map(|pair| pair.join_ms).collect();
+    let status = &window.status_after;
+    format!(
+        "{} pairs for {seconds} s, join {} ms, WHIP {} ms, latency p50 {} us, p99 {} us, longest turn {} us",
+        session.pairs.len(),
+        show(median(&joins)),
+        show(median(&session.whip_ms)),
+        show(status.latency_us("p50")),
+        show(status.latency_us("p99")),
+        show(status.turn_max_us()),
+    )
+}

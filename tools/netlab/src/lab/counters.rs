@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the labs read from `millrace status --json` and `millrace drops --json`: every field name is in this file.
+//!
+//! A missing field reads as `None`, and a check on it fails: it must never read as zero.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+/// One snapshot of the server's counters.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Status(pub(crate) Value);
+
+/// Fates of a received packet; with `dropped` they sum to `rx_packets`.
+const RX_FATES: [&str; 6] = ["stored", "answered", "consumed", "punted", "handed", "dropped"];
+
+fn number(value: &Value) -> Option<f64> {
+    value.as_f64()
+}
+
+impl Status {
+    fn workers(&self) -> &[Value] {
+        self.0["workers"].as_array().map_or(&[], Vec::as_slice)
+    }
+
+    /// Sum over the workers of the number at `path`; `None` when one lacks it or there is no worker.
+    fn sum(&self, path: &str) -> Option<f64> {
+        let values: Option<Vec<f64>> = self.workers().iter().map(|worker| number(worker.pointer(path)?)).collect();
+        values.filter(|values| !values.is_empty()).map(|values| values.iter().sum())
+    }
+
+    /// Largest over the workers of the number at `path`; same rule.
+    fn largest(&self, path: &str) -> Option<f64> {
+        let values: Option<Vec<f64>> = self.workers().iter().map(|worker| number(worker.pointer(path)?)).collect();
+        values.filter(|values| !values.is_empty()).map(|values| values.into_iter().fold(f64::MIN, f64::max))
+    }
+
+    /// Packets received by all workers.
+    pub(crate) fn rx_packets(&self) -> Option<f64> {
+        self.sum("/rx_packets")
+    }
+
+    /// Packets sent by all workers.
+    pub(crate) fn tx_packets(&self) -> Option<f64> {
+        self.sum("/tx_packets")
+    }
+
+    /// How far the receive ledger is from exact: the largest |rx − Σ fates| of a worker, plus |Σ handed − Σ taken|.
+    pub(crate) fn rx_ledger_gap(&self) -> Option<f64> {
+        let mut gap = 0.0_f64;
+        for worker in self.workers() {
+            let mut fates = 0.0;
+            for fate in RX_FATES {
+                fates += number(&worker["ledger"][fate])?;
+            }
+            gap = gap.max((number(&worker["rx_packets"])? - fates).abs());
+        }
+        Some(gap + (self.sum("/ledger/handed")? - self.sum("/ledger/taken")?).abs())
+    }
+
+    /// How far the cohort ledger is from exact: |offered − (sent + skipped + pending)| over all workers.
+    pub(crate) fn cohort_ledger_gap(&self) -> Option<f64> {
+        let settled = self.sum("/cohort_ledger/sent")? + self.sum("/cohort_ledger/skipped")?;
+        Some((self.sum("/cohort_ledger/offered")? - settled - self.sum("/cohort_ledger/pending")?).abs())
+    }
+
+    /// Packets dropped by all workers, for whatever reason.
+    pub(crate) fn dropped(&self) -> Option<f64> {
+        self.sum("/ledger/dropped")
+    }
+
+    /// Packets that the STUN responder answered.
+    pub(crate) fn answered(&self) -> Option<f64> {
+        self.sum("/ledger/answered")
+    }
+
+    /// Packets stored for forwarding.
+    pub(crate) fn stored(&self) -> Option<f64> {
+        self.sum("/ledger/stored")
+    }
+
+    /// Packets consumed (RTCP, padding).
+    pub(crate) fn consumed(&self) -> Option<f64> {
+        self.sum("/ledger/consumed")
+    }
+
+    /// Packets punted to the control plane.
+    pub(crate) fn punted(&self) -> Option<f64> {
+        self.sum("/ledger/punted")
+    }
+
+    /// Heap allocations of the workers since they were ready.
+    pub(crate) fn allocations_after_start(&self) -> Option<f64> {
+        self.sum("/allocations_after_start")
+    }
+
+    /// The longest worker turn, in µs.
+    pub(crate) fn turn_max_us(&self) -> Option<f64> {
+        self.largest("/turn_max_us")
+    }
+
+    /// Forwarding latency of the slowest worker at `quantile` (`p50`, `p99`, `max`), in µs.
+    pub(crate) fn latency_us(&self, quantile: &str) -> Option<f64> {
+        self.largest(&format!("/latency_us/{quantile}"))
+    }
+
+    /// Entries of each table.
+    pub(crate) fn tables(&self) -> BTreeMap<String, f64> {
+        let Some(tables) = self.0["tables"].as_object() else { return BTreeMap::new() };
+        tables.iter().filter_map(|(name, value)| Some((name.clone(), number(value)?))).collect()
+    }
+}
+
+/// Drop counts by reason.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Drops(pub(crate) Value);
+
+impl Drops {
+    /// Every reason with its count over all workers.
+    pub(crate) fn by_reason(&self) -> BTreeMap<String, f64> {
+        let reasons = self.0.get("totals").or_else(|| self.0.get("reasons")).unwrap_or(&self.0);
+        let Some(reasons) = reasons.as_object() else { return BTreeMap::new() };
+        reasons.iter().filter_map(|(name, value)| Some((name.clone(), number(value)?))).collect()
+    }
+
+    /// Sum over the reasons; `None` when none is reported.
+    pub(crate) fn total(&self) -> Option<f64> {
+        let reasons = self.by_reason();
+        (!reasons.is_empty()).then(|| reasons.values().sum())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn status(dropped: u64) -> Status {
+        let ledger = json!({"stored": 5, "answered": 1, "consumed": 1, "punted": 1, "handed": 1, "taken": 1,
+            "dropped": dropped});
+        let cohort = json!({"offered": 10, "sent": 8, "skipped": 1, "pending": 1});
+        let worker = json!({"rx_packets": 10, "ledger": ledger, "cohort_ledger": cohort});
+        Status(json!({"workers": [worker.clone(), worker]}))
+    }
+
+    #[test]
+    fn exact_ledgers_have_no_gap_and_a_lost_packet_shows() {
+        assert_eq!(status(1).rx_ledger_gap(), Some(0.0));
+        assert_eq!(status(1).cohort_ledger_gap(), Some(0.0));
+        assert_eq!(status(0).rx_ledger_gap(), Some(1.0));
+    }
+
+    #[test]
+    fn a_field_that_is_missing_reads_as_nothing_and_never_as_zero() {
+        assert_eq!(status(1).turn_max_us(), None);
+        assert_eq!(Status::default().rx_ledger_gap(), None);
+        assert_eq!(Drops(json!({})).total(), None);
+    }
+}
