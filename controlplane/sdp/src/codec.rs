@@ -67,6 +67,16 @@ impl CodecKind {
         }
     }
 
+    /// The parameters that name the format, as opposed to limits of a receiver or descriptions of a stream.
+    pub(crate) fn format_parameters(self) -> &'static [&'static str] {
+        match self {
+            Self::Opus | Self::Vp8 => &[],
+            Self::Vp9 => &["profile-id"],
+            Self::H264 => &["level-asymmetry-allowed", "packetization-mode", "profile-level-id"],
+            Self::Av1 => &["level-idx", "profile", "tier"],
+        }
+    }
+
     /// True if a stream with these parameters can be accepted from a publisher.
     pub(crate) fn accepts(self, fmtp: &Fmtp) -> bool {
         match self {

@@ -81,7 +81,7 @@ impl ExtKind {
     }
 }
 
-/// One `a=extmap` of an offer (RFC 8285 §6).
+/// One `a=extmap` of an offer (RFC 8285 §5).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExtMap {
     /// Identifier, 1..=255 or 4096..=4351 for one that the offerer leaves to the answerer.

@@ -36,7 +36,7 @@ impl Mid {
 }
 
 impl Rid {
-    /// `text` as a rid, if RFC 8851 §10 (as corrected by erratum 7132: `-` and `_`) allows it.
+    /// `text` as a rid, if RFC 8851 §10 allows it.
     pub fn parse(text: &str) -> Option<Self> {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
         let is_valid = !text.is_empty() && text.len() <= MAX_RID_BYTES && text.bytes().all(allowed);

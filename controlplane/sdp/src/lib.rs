@@ -17,12 +17,14 @@
 mod answer;
 mod attribute;
 mod codec;
+mod compose;
 mod error;
 mod extension;
 mod h264;
 mod ids;
 pub mod limits;
 mod offer;
+mod parse;
 mod policy;
 mod publisher;
 mod server;

@@ -226,6 +226,26 @@ impl OfferedMedia {
     }
 }
 
+impl HashAlgorithm {
+    /// The function's name in `a=fingerprint`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sha256 => "sha-256",
+            Self::Sha384 => "sha-384",
+            Self::Sha512 => "sha-512",
+        }
+    }
+
+    /// Length of the hash in bytes.
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::Sha256 => 32,
+            Self::Sha384 => 48,
+            Self::Sha512 => 64,
+        }
+    }
+}
+
 impl fmt::Debug for IceParams {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("IceParams").field("ufrag", &self.ufrag).finish_non_exhaustive()
@@ -238,6 +258,6 @@ impl Offer {
     /// # Errors
     /// The first line or field that breaks its grammar, a bound of [`crate::limits`], or uniqueness.
     pub fn parse(text: &str) -> Result<Self, SdpError> {
-        crate::attribute::parse_offer(text)
+        crate::parse::parse_offer(text)
     }
 }

@@ -1,13 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The answer to a publisher (WHIP, RFC 9725).
+//! The answer to a publisher (WHIP, RFC 9725): one codec per track, simulcast as offered. It must never accept a track
+//! that could not be told from another on the wire.
+
 use std::fmt;
 
-use crate::answer::{DtlsFacts, Rejected};
-use crate::codec::{CodecKind, Feedback, Fmtp};
+use crate::answer::{
+    Decision, DtlsFacts, Flow, Rejected, Section, accepted, check_extension_ids, check_offer, codec_names, gate,
+    is_usable_pt, negotiate_extensions, negotiate_feedback, negotiate_transport, nothing_accepted, rejected, tagged,
+};
+use crate::codec::{Codec, CodecKind, Feedback, Fmtp};
+use crate::compose::compose;
 use crate::error::SdpError;
-use crate::extension::Extension;
+use crate::extension::{ExtKind, Extension};
+use crate::h264::{H264Format, H264Profile};
 use crate::ids::{Mid, Pt, Rid, Ssrc};
-use crate::offer::{IceParams, MediaKind, Msid, Offer};
+use crate::offer::{Direction, IceParams, MediaKind, Msid, Offer, OfferedEncoding, OfferedMedia, OfferedRid};
 use crate::policy::Policy;
 use crate::server::ServerParams;
 
@@ -80,6 +87,202 @@ impl fmt::Debug for PublisherAnswer {
 /// # Errors
 /// A field that is missing or unusable in the m-line whose transport is used, or no m-line that can be accepted.
 pub fn answer_publisher(offer: &Offer, server: &ServerParams, policy: &Policy) -> Result<PublisherAnswer, SdpError> {
-    let _ = (offer, server, policy);
-    Err(SdpError::new(crate::error::SdpErrorKind::NothingAccepted, "m=", crate::error::Place::Session))
+    check_offer(offer)?;
+    let mut decisions = Vec::with_capacity(offer.media.len());
+    let mut taken = Taken::default();
+    for media in &offer.media {
+        let decision = decide(offer, media, policy, &taken)?;
+        if let Decision::Accept(section) = &decision {
+            taken.add(section);
+        }
+        decisions.push(decision);
+    }
+    check_extension_ids(&decisions)?;
+    let tracks: Vec<PublishedTrack> =
+        accepted(&decisions).filter(|section| section.flow == Flow::ToServer).map(published_track).collect();
+    let Some(tagged) = tagged(offer, &decisions).filter(|_| !tracks.is_empty()) else {
+        return Err(nothing_accepted(offer, &decisions));
+    };
+    let (dtls, ice) = negotiate_transport(tagged.media)?;
+    let sdp = compose(offer, server, dtls.we_are, &decisions);
+    Ok(PublisherAnswer { sdp, dtls, ice, tracks, rejected: rejected(offer, &decisions) })
+}
+
+/// How many m-lines are accepted so far.
+#[derive(Default)]
+struct Taken {
+    sections: usize,
+    audio: usize,
+    video: usize,
+}
+
+impl Taken {
+    fn add(&mut self, section: &Section<'_>) {
+        self.sections += 1;
+        match (section.flow, section.media.kind) {
+            (Flow::ToServer, MediaKind::Audio) => self.audio += 1,
+            (Flow::ToServer, MediaKind::Video) => self.video += 1,
+            _ => {}
+        }
+    }
+
+    fn is_full(&self, kind: MediaKind, policy: &Policy) -> bool {
+        match kind {
+            MediaKind::Audio => self.audio >= policy.max_audio_tracks,
+            MediaKind::Video => self.video >= policy.max_video_tracks,
+            MediaKind::Application | MediaKind::Other => true,
+        }
+    }
+}
+
+fn decide<'a>(
+    offer: &Offer,
+    media: &'a OfferedMedia,
+    policy: &Policy,
+    taken: &Taken,
+) -> Result<Decision<'a>, SdpError> {
+    let mid = match gate(offer, media, taken.sections > 0)? {
+        Ok(mid) => mid,
+        Err(reason) => return Ok(Decision::Reject(reason)),
+    };
+    let Some((codec, kind)) = choose_codec(media, policy) else {
+        let reason = format!("none of its codecs is accepted ({})", codec_names(media));
+        return Ok(Decision::Reject(reason));
+    };
+    let flow = match media.direction {
+        Direction::SendRecv | Direction::SendOnly => Flow::ToServer,
+        Direction::RecvOnly | Direction::Inactive => Flow::None,
+    };
+    if flow == Flow::ToServer && taken.is_full(media.kind, policy) {
+        return Ok(Decision::Reject("there are more tracks of its kind than one participant may publish".to_owned()));
+    }
+    let feedback = negotiate_feedback(codec, &policy.publisher_feedback);
+    let extensions = negotiate_extensions(media, flow, &policy.publisher_extensions, feedback);
+    let mut section = Section {
+        media,
+        mid,
+        flow,
+        codec,
+        kind,
+        rtx_pt: codec.rtx_pt.filter(|pt| is_usable_pt(*pt)),
+        fmtp: answered_fmtp(kind, &codec.fmtp).to_string(),
+        feedback,
+        extensions,
+        rids: Vec::new(),
+        more: Vec::new(),
+    };
+    if flow == Flow::ToServer {
+        section.rids = accepted_rids(&section, policy);
+        section.more = simulcast_lines(&section.rids, codec.pt);
+    }
+    Ok(Decision::Accept(Box::new(section)))
+}
+
+/// The first codec of the offer that is accepted; of an H.264 offer the format that most receivers decode, if the
+/// policy wants it.
+fn choose_codec<'a>(media: &'a OfferedMedia, policy: &Policy) -> Option<(&'a Codec, CodecKind)> {
+    let accepted = |codec: &'a Codec| {
+        let kind = codec.kind.filter(|kind| policy.codecs(media.kind).contains(kind))?;
+        (kind.accepts(&codec.fmtp) && is_usable_pt(codec.pt)).then_some((codec, kind))
+    };
+    let (first, kind) = media.codecs.iter().find_map(accepted)?;
+    if kind != CodecKind::H264 || !policy.prefers_constrained_baseline {
+        return Some((first, kind));
+    }
+    let most_decoded = |codec: &Codec| {
+        H264Format::parse(&codec.fmtp).is_some_and(|format| {
+            format.profile == Some(H264Profile::ConstrainedBaseline) && format.packetization_mode == 1
+        })
+    };
+    let formats = media.codecs.iter().filter_map(accepted).filter(|(_, kind)| *kind == CodecKind::H264);
+    let preferred = formats.map(|(codec, _)| codec).find(|codec| most_decoded(codec));
+    Some((preferred.unwrap_or(first), kind))
+}
+
+/// What the answer asks of the publisher's encoder. Limits that the offerer has as a receiver (`max-fs`,
+/// `maxplaybackrate`) and descriptions of its stream (`sprop-…`) are not ours to repeat.
+fn answered_fmtp(kind: CodecKind, offered: &Fmtp) -> Fmtp {
+    match kind {
+        CodecKind::Opus => {
+            let mut fmtp = offered.only(&["minptime", "usedtx", "stereo"]);
+            // RFC 7587 §7.1: each side says what it can use of the other; viewers can use in-band FEC and stereo.
+            fmtp.set("useinbandfec", "1");
+            if offered.get("sprop-stereo") == Some("1") {
+                fmtp.set("stereo", "1");
+            }
+            fmtp
+        }
+        CodecKind::Vp8 | CodecKind::Vp9 | CodecKind::H264 | CodecKind::Av1 => offered.only(kind.format_parameters()),
+    }
+}
+
+/// The encodings of `a=simulcast:send` that are accepted, in the offer's order (RFC 8853 §5.3.2). Without the RID
+/// header extension encodings cannot be told apart, and the publisher sends one.
+fn accepted_rids<'a>(section: &Section<'a>, policy: &Policy) -> Vec<&'a OfferedRid> {
+    let media = section.media;
+    if section.extensions.iter().all(|answered| answered.extension.kind != ExtKind::Rid) {
+        return Vec::new();
+    }
+    let described = |encoding: &OfferedEncoding| {
+        let rid = media.rids.iter().find(|rid| rid.is_send && rid.rid == encoding.rid)?;
+        (rid.pts.is_empty() || rid.pts.contains(&section.codec.pt)).then_some(rid)
+    };
+    media.simulcast_send.iter().filter_map(described).take(policy.max_encodings).collect()
+}
+
+/// `a=rid` and `a=simulcast` of the answer: the offer's, seen from the other side (RFC 8851 §6.3).
+fn simulcast_lines(rids: &[&OfferedRid], pt: Pt) -> Vec<(&'static str, String)> {
+    let mut lines: Vec<(&'static str, String)> = Vec::new();
+    for offered in rids {
+        let mut restrictions = Vec::new();
+        if !offered.pts.is_empty() {
+            restrictions.push(format!("pt={pt}"));
+        }
+        if !offered.restrictions.is_empty() {
+            restrictions.push(offered.restrictions.clone());
+        }
+        let separator = if restrictions.is_empty() { "" } else { " " };
+        lines.push(("rid", format!("{} recv{separator}{}", offered.rid, restrictions.join(";"))));
+    }
+    if !rids.is_empty() {
+        let names: Vec<&str> = rids.iter().map(|offered| offered.rid.as_str()).collect();
+        lines.push(("simulcast", format!("recv {}", names.join(";"))));
+    }
+    lines
+}
+
+/// Streams that the offer tells by number: those that repair no other, with their retransmissions.
+fn told_ssrcs(media: &OfferedMedia, has_rtx: bool) -> Vec<(Ssrc, Option<Ssrc>)> {
+    let mut primaries: Vec<Ssrc> = Vec::new();
+    let grouped = media.fid_groups.iter().map(|(primary, _)| *primary);
+    for ssrc in media.ssrcs.iter().map(|info| info.ssrc).chain(grouped) {
+        if !primaries.contains(&ssrc) && !media.repair_ssrcs.contains(&ssrc) {
+            primaries.push(ssrc);
+        }
+    }
+    let rtx_of = |ssrc: Ssrc| media.fid_groups.iter().find(|(primary, _)| *primary == ssrc).map(|(_, rtx)| *rtx);
+    primaries.into_iter().map(|ssrc| (ssrc, rtx_of(ssrc).filter(|_| has_rtx))).collect()
+}
+
+fn published_track(section: &Section<'_>) -> PublishedTrack {
+    let media = section.media;
+    let rids = section.rids.iter().map(|offered| offered.rid.clone()).collect();
+    PublishedTrack {
+        index: media.index,
+        mid: section.mid.clone(),
+        kind: media.kind,
+        codec: section.kind,
+        pt: section.codec.pt,
+        rtx_pt: section.rtx_pt,
+        clock_rate: section.codec.clock_rate,
+        fmtp: section.codec.fmtp.clone(),
+        ssrcs: told_ssrcs(media, section.rtx_pt.is_some()),
+        rids,
+        extensions: section.extensions(),
+        feedback: section.feedback,
+        rtcp_rsize: media.rtcp_rsize,
+        extmap_allow_mixed: media.extmap_allow_mixed,
+        cname: media.ssrcs.iter().find_map(|info| info.cname.clone()),
+        msid: media.msid.clone().or_else(|| media.ssrcs.iter().find_map(|info| info.msid.clone())),
+    }
 }

@@ -44,7 +44,7 @@ pub struct ServerParams<'a> {
     pub session_id: u64,
     /// Version in `o=`: 1 in the first answer, one more with each further answer of the session (RFC 3264 §8).
     pub session_version: u64,
-    /// True if candidates of the client are taken after the answer (RFC 9725 §4.3.1), told with `trickle`.
+    /// True if candidates of the client are taken after the answer (RFC 9725 §4.3), told with `trickle`.
     pub takes_trickle: bool,
 }
 

@@ -1,13 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The answer to a viewer (WHEP).
+//! The answer to a viewer (WHEP): tracks are put into the m-lines that can decode them, under the viewer's own payload
+//! types and our own SSRCs. It must never offer a viewer a stream that its decoder was not negotiated for.
+
 use std::fmt;
 
-use crate::answer::{DtlsFacts, Rejected};
-use crate::codec::{CodecKind, Feedback, Fmtp};
+use crate::answer::{
+    Decision, DtlsFacts, Flow, Rejected, Section, check_extension_ids, check_offer, codec_names, gate, is_usable_pt,
+    negotiate_extensions, negotiate_feedback, negotiate_transport, nothing_accepted, rejected, tagged,
+};
+use crate::codec::{Codec, CodecKind, Feedback, Fmtp};
+use crate::compose::compose;
 use crate::error::SdpError;
 use crate::extension::Extension;
-use crate::ids::{Mid, Pt, Ssrc};
-use crate::offer::{IceParams, MediaKind, Offer};
+use crate::ids::{Mid, Pt, Ssrc, is_token_byte};
+use crate::offer::{Direction, IceParams, MediaKind, Offer, OfferedMedia};
 use crate::policy::Policy;
 use crate::server::ServerParams;
 
@@ -111,6 +117,173 @@ pub fn answer_viewer(
     policy: &Policy,
     send: &[SendTrack],
 ) -> Result<ViewerAnswer, SdpError> {
-    let _ = (offer, server, policy, send);
-    Err(SdpError::new(crate::error::SdpErrorKind::NothingAccepted, "m=", crate::error::Place::Session))
+    check_offer(offer)?;
+    let mut plan = Plan { policy, send, is_sent: vec![false; send.len()], reasons: vec![None; send.len()] };
+    let mut decisions = Vec::with_capacity(offer.media.len());
+    let mut legs = Vec::new();
+    for media in &offer.media {
+        let (decision, leg) = match gate(offer, media, !legs.is_empty())? {
+            Ok(mid) => plan.decide(media, mid),
+            Err(reason) => (Decision::Reject(reason), None),
+        };
+        decisions.push(decision);
+        legs.extend(leg);
+    }
+    check_extension_ids(&decisions)?;
+    let Some(tagged) = tagged(offer, &decisions) else {
+        return Err(nothing_accepted(offer, &decisions));
+    };
+    let (dtls, ice) = negotiate_transport(tagged.media)?;
+    let sdp = compose(offer, server, dtls.we_are, &decisions);
+    Ok(ViewerAnswer { sdp, dtls, ice, legs, unmatched: plan.unmatched(), rejected: rejected(offer, &decisions) })
+}
+
+/// Which track goes where.
+struct Plan<'p> {
+    policy: &'p Policy,
+    send: &'p [SendTrack],
+    is_sent: Vec<bool>,
+    /// Why a track could not go into the last m-line that it was tried for.
+    reasons: Vec<Option<String>>,
+}
+
+impl Plan<'_> {
+    /// Fills the m-line with the first track that is not sent yet and that it can carry.
+    fn decide<'a>(&mut self, media: &'a OfferedMedia, mid: &'a Mid) -> (Decision<'a>, Option<ViewerLeg>) {
+        if !matches!(media.direction, Direction::SendRecv | Direction::RecvOnly) {
+            return (Decision::Reject("it receives nothing".to_owned()), None);
+        }
+        let mut tried = Vec::new();
+        for (send_index, track) in self.send.iter().enumerate() {
+            let is_waiting = self.is_sent.get(send_index) == Some(&false);
+            if !is_waiting || track.codec.media_kind() != media.kind {
+                continue;
+            }
+            if let Some(codec) = matching_codec(media, track) {
+                if let Some(is_sent) = self.is_sent.get_mut(send_index) {
+                    *is_sent = true;
+                }
+                let section = section_for(media, mid, codec, track, self.policy);
+                let leg = viewer_leg(send_index, &section, track);
+                return (Decision::Accept(Box::new(section)), Some(leg));
+            }
+            let format = if track.fmtp.is_empty() { String::new() } else { format!(" {}", track.fmtp) };
+            tried.push(format!("{}{format}", track.codec));
+            if let Some(reason) = self.reasons.get_mut(send_index) {
+                let offered = codec_names(media);
+                *reason = Some(format!("{} does not take {}{format} (offers {offered})", media.place(), track.codec));
+            }
+        }
+        let reason = match tried.as_slice() {
+            [] => "there is no track for it".to_owned(),
+            formats => format!("it takes none of the tracks ({})", formats.join(", ")),
+        };
+        (Decision::Reject(reason), None)
+    }
+
+    fn unmatched(self) -> Vec<Unmatched> {
+        let flags = self.is_sent.into_iter().zip(self.reasons).enumerate();
+        flags
+            .filter(|(_, (is_sent, _))| !is_sent)
+            .map(|(send_index, (_, reason))| {
+                let reason = reason.unwrap_or_else(|| "the offer has no m-line left that receives its kind".to_owned());
+                Unmatched { send_index, reason }
+            })
+            .collect()
+    }
+}
+
+/// The format of the m-line that decodes the track best; the first in the offer among equals (H3).
+fn matching_codec<'a>(media: &'a OfferedMedia, track: &SendTrack) -> Option<&'a Codec> {
+    let ranked = media.codecs.iter().filter_map(|codec| {
+        let kind = codec.kind.filter(|kind| *kind == track.codec && is_usable_pt(codec.pt))?;
+        Some((kind.decode_rank(&codec.fmtp, &track.fmtp)?, codec))
+    });
+    ranked.min_by_key(|(rank, _)| *rank).map(|(_, codec)| codec)
+}
+
+fn section_for<'a>(
+    media: &'a OfferedMedia,
+    mid: &'a Mid,
+    codec: &'a Codec,
+    track: &SendTrack,
+    policy: &Policy,
+) -> Section<'a> {
+    let feedback = negotiate_feedback(codec, &policy.viewer_feedback);
+    let rtx_pt = codec.rtx_pt.filter(|pt| is_usable_pt(*pt) && track.rtx_ssrc.is_some());
+    Section {
+        media,
+        mid,
+        flow: Flow::FromServer,
+        codec,
+        kind: track.codec,
+        rtx_pt,
+        fmtp: answered_fmtp(codec, track).to_string(),
+        feedback,
+        extensions: negotiate_extensions(media, Flow::FromServer, &policy.viewer_extensions, feedback),
+        rids: Vec::new(),
+        more: stream_lines(track, track.rtx_ssrc.filter(|_| rtx_pt.is_some())),
+    }
+}
+
+/// The viewer's own format; for Opus also that the stream is stereo (RFC 7587 §6.1).
+fn answered_fmtp(codec: &Codec, track: &SendTrack) -> Fmtp {
+    match track.codec {
+        CodecKind::Opus => {
+            let mut fmtp = codec.fmtp.only(&["minptime", "useinbandfec", "usedtx", "stereo"]);
+            if ["stereo", "sprop-stereo"].iter().any(|key| track.fmtp.get(key) == Some("1")) {
+                fmtp.set("sprop-stereo", "1");
+            }
+            fmtp
+        }
+        CodecKind::Vp8 | CodecKind::Vp9 | CodecKind::H264 | CodecKind::Av1 => {
+            codec.fmtp.only(track.codec.format_parameters())
+        }
+    }
+}
+
+/// `a=msid` (RFC 8830) and the SSRCs with their FID group (RFC 5576 §4.2).
+fn stream_lines(track: &SendTrack, rtx_ssrc: Option<Ssrc>) -> Vec<(&'static str, String)> {
+    let msid = format!("{} {}", token(&track.msid_stream), token(&track.msid_track));
+    let cname = token(&track.cname);
+    let mut lines = vec![("msid", msid.clone())];
+    if let Some(rtx_ssrc) = rtx_ssrc {
+        lines.push(("ssrc-group", format!("FID {} {rtx_ssrc}", track.ssrc)));
+    }
+    for ssrc in std::iter::once(track.ssrc).chain(rtx_ssrc) {
+        lines.push(("ssrc", format!("{ssrc} cname:{cname}")));
+        lines.push(("ssrc", format!("{ssrc} msid:{msid}")));
+    }
+    lines
+}
+
+/// Names may come from a publisher's offer: what is no token character (RFC 8866 §9) becomes `_`, the length is that
+/// of RFC 8830 §2.
+fn token(name: &str) -> String {
+    /// Characters of an msid identifier.
+    const MAX_CHARS: usize = 64;
+    let clean = |character: char| match u8::try_from(character) {
+        Ok(byte) if is_token_byte(byte) => character,
+        _ => '_',
+    };
+    if name.is_empty() { "-".to_owned() } else { name.chars().take(MAX_CHARS).map(clean).collect() }
+}
+
+fn viewer_leg(send_index: usize, section: &Section<'_>, track: &SendTrack) -> ViewerLeg {
+    ViewerLeg {
+        send_index,
+        index: section.media.index,
+        mid: section.mid.clone(),
+        kind: section.media.kind,
+        codec: track.codec,
+        pt: section.codec.pt,
+        rtx_pt: section.rtx_pt,
+        clock_rate: section.codec.clock_rate,
+        ssrc: track.ssrc,
+        rtx_ssrc: track.rtx_ssrc.filter(|_| section.rtx_pt.is_some()),
+        extensions: section.extensions(),
+        feedback: section.feedback,
+        rtcp_rsize: section.media.rtcp_rsize,
+        extmap_allow_mixed: section.media.extmap_allow_mixed,
+    }
 }
