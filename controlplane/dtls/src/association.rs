@@ -15,6 +15,7 @@
 //! genuine one is answered; ICE keeps strangers from sending it.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use crate::hello::{self, Defect};
@@ -89,7 +90,6 @@ pub enum Event {
     Failed(Reason),
 }
 
-#[derive(Debug)]
 enum Stage {
     /// Server: no acceptable hello yet.
     Hello {
@@ -117,7 +117,6 @@ enum Stage {
 ///
 /// It is `Send`, holds no clock and no socket, and is meant to be dropped when [`Self::is_disposable`]; no
 /// `close_notify` is ever sent.
-#[derive(Debug)]
 pub struct Association {
     role: Role,
     identity: Identity,
@@ -132,6 +131,21 @@ pub struct Association {
     repeat: Option<Message>,
     early: VecDeque<Vec<u8>>,
     alert: Option<u8>,
+    /// Datagrams received.
+    datagrams: u64,
+}
+
+impl fmt::Debug for Association {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let stage = match self.stage {
+            Stage::Hello { .. } => "hello",
+            Stage::Flight(_) => "flight",
+            Stage::Finished { .. } => "finished",
+            Stage::Done { .. } => "done",
+            Stage::Failed { .. } => "failed",
+        };
+        f.debug_struct("Association").field("role", &self.role).field("stage", &stage).finish_non_exhaustive()
+    }
 }
 
 impl Association {
@@ -155,6 +169,7 @@ impl Association {
             repeat: None,
             early: VecDeque::new(),
             alert: None,
+            datagrams: 0,
         };
         if role == Role::Client {
             association.start_client(now);
@@ -172,6 +187,7 @@ impl Association {
     pub fn receive(&mut self, datagram: &[u8], now: Instant) {
         self.advance(now);
         let Some(records) = record::split(datagram) else { return };
+        self.datagrams += 1;
         for part in records {
             match (part.content_type, part.epoch) {
                 (content::HANDSHAKE, 0) => self.receive_plaintext(part.body, now),
@@ -182,6 +198,13 @@ impl Association {
                 }
                 (content::HANDSHAKE | content::ALERT, 1) => self.receive_protected(part, now),
                 _ => {}
+            }
+        }
+        if let Stage::Flight(flight) = &mut self.stage {
+            match flight.judge(now) {
+                Outcome::Pending => {}
+                Outcome::Genuine { messages, certificate } => self.accept_flight(messages, certificate, now),
+                Outcome::Mismatch => self.fail(Reason::FingerprintMismatch, now),
             }
         }
     }
@@ -279,15 +302,14 @@ impl Association {
             match &mut self.stage {
                 Stage::Hello { slot, .. } => {
                     let is_hello = part.kind == message::CLIENT_HELLO && part.seq == 0;
-                    if is_hello && slot.insert(part) == Progress::Completed {
+                    if is_hello && slot.insert(part, self.datagrams) == Progress::Completed {
                         self.judge_hellos(now);
                     }
                 }
-                Stage::Flight(flight) => match flight.insert(part, &self.expected, now) {
-                    Outcome::Pending => self.receive_verify_request(part, now),
-                    Outcome::Genuine { messages, certificate } => self.accept_flight(messages, certificate, now),
-                    Outcome::Mismatch => self.fail(Reason::FingerprintMismatch, now),
-                },
+                Stage::Flight(flight) => {
+                    flight.insert(part, self.datagrams, &self.expected);
+                    self.receive_verify_request(part, now);
+                }
                 Stage::Finished { .. } | Stage::Done { .. } | Stage::Failed { .. } => {}
             }
         }
@@ -485,12 +507,12 @@ fn own_messages(packets: &[Vec<u8>]) -> BTreeMap<u16, Message> {
     let records = packets.iter().filter_map(|bytes| record::split(bytes)).flatten();
     for part in records.filter(|r| r.content_type == content::HANDSHAKE && r.epoch == 0) {
         for fragment in record::fragments(part.body).into_iter().flatten() {
-            slots.entry(fragment.seq).or_default().insert(fragment);
+            slots.entry(fragment.seq).or_default().insert(fragment, 0);
         }
     }
     let whole = |(seq, slot): (u16, Slot)| {
-        let (kind, body) = slot.complete().next()?;
-        Some((seq, Message { kind, seq, body: body.to_vec() }))
+        let found = slot.complete().next()?;
+        Some((seq, Message { kind: found.kind, seq, body: found.body.to_vec() }))
     };
     slots.into_iter().filter_map(whole).collect()
 }

@@ -16,8 +16,9 @@ use crate::{Identity, Role, SrtpProfileId};
 
 /// Largest datagram sent: safe within IPv6's minimum of 1280 bytes and a tunnel.
 const MTU: usize = 1200;
-/// First retransmission; doubles. The library's default of 1 s makes every lost flight a visible delay.
-const START_RTO: Duration = Duration::from_millis(250);
+/// First retransmission; doubles each time. RFC 6347 §4.2.4.1 proposes 1 s, browsers start at 50 ms: a join must not
+/// wait visibly for a lost flight, and a spurious repetition costs one datagram.
+const START_RTO: Duration = Duration::from_millis(100);
 /// Not the library's business: the association's own deadline ends a handshake.
 const LIBRARY_TIMEOUT: Duration = Duration::from_secs(3600);
 const RETRIES: usize = 64;

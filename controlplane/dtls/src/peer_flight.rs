@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use dimpl::crypto::{HashAlgorithm, SignatureAlgorithm};
 
 use crate::library;
-use crate::reassembly::{MAX_CANDIDATES, Progress, Slot};
+use crate::reassembly::{Complete, MAX_CANDIDATES, Progress, Slot};
 use crate::record::{Fragment, Message, Reader, message};
 use crate::{Fingerprint, Role};
 
@@ -24,7 +24,6 @@ const VERIFICATIONS_PER_SECOND: u32 = 256;
 const MISMATCHES_PER_SECOND: u32 = 8;
 
 /// What the collected flight proves.
-#[derive(Debug)]
 pub(crate) enum Outcome {
     /// Incomplete, or nothing in it is authentic yet.
     Pending,
@@ -35,7 +34,6 @@ pub(crate) enum Outcome {
 }
 
 /// What the signatures of the flight cover.
-#[derive(Debug)]
 pub(crate) enum Proof {
     /// We are the server: hello and our flight as they enter the transcript.
     Transcript(Vec<u8>),
@@ -44,7 +42,6 @@ pub(crate) enum Proof {
 }
 
 /// The flight that is being collected.
-#[derive(Debug)]
 pub(crate) struct PeerFlight {
     /// Sequence number of the flight's first message.
     base: u16,
@@ -55,6 +52,8 @@ pub(crate) struct PeerFlight {
     budget: Budget,
     mismatch_budget: Budget,
     has_empty_certificate: bool,
+    /// Whether a message became complete since the last judgement.
+    is_changed: bool,
 }
 
 impl PeerFlight {
@@ -67,6 +66,7 @@ impl PeerFlight {
             budget: Budget::new(VERIFICATIONS_PER_SECOND, now),
             mismatch_budget: Budget::new(MISMATCHES_PER_SECOND, now),
             has_empty_certificate: false,
+            is_changed: false,
         }
     }
 
@@ -93,64 +93,61 @@ impl PeerFlight {
     }
 
     /// Adds a fragment; fragments of other flights or types are ignored.
-    pub(crate) fn insert(&mut self, part: Fragment<'_>, expected: &[Fingerprint], now: Instant) -> Outcome {
+    pub(crate) fn insert(&mut self, part: Fragment<'_>, datagram: u64, expected: &[Fingerprint]) {
         let index = usize::from(part.seq.wrapping_sub(self.base));
-        if !is_expected(self.role(), index, part.kind) {
-            return Outcome::Pending;
-        }
         let is_certificate = part.kind == message::CERTIFICATE;
-        if is_certificate && self.certificate.is_some() {
-            return Outcome::Pending;
+        if !is_expected(self.role(), index, part) || (is_certificate && self.certificate.is_some()) {
+            return;
         }
-        let Some(slot) = self.slots.get_mut(index) else { return Outcome::Pending };
-        if slot.insert(part) == Progress::Incomplete {
-            return Outcome::Pending;
-        }
-        if is_certificate {
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        self.is_changed |= slot.insert(part, datagram) == Progress::Completed;
+        if self.is_changed && is_certificate {
             self.pick_certificate(index, expected);
         }
-        self.judge(now)
     }
 
     fn pick_certificate(&mut self, index: usize, expected: &[Fingerprint]) {
         let Some(slot) = self.slots.get_mut(index) else { return };
-        self.has_empty_certificate |= slot.complete().any(|(_, body)| body == [0, 0, 0]);
+        self.has_empty_certificate |= slot.complete().any(|c| c.body == [0, 0, 0]);
         let matching = |body: &[u8]| leaf(body).is_some_and(|der| expected.iter().any(|print| print.matches(der)));
-        self.certificate = slot.complete().map(|(_, body)| body).find(|body| matching(body)).map(<[u8]>::to_vec);
+        self.certificate = slot.complete().map(|c| c.body).find(|body| matching(body)).map(<[u8]>::to_vec);
         slot.drop_complete(|body| leaf(body).is_none());
     }
 
-    /// Tries the combinations of what is complete: at most 16 signatures, and only as many as the budget gives.
-    fn judge(&mut self, now: Instant) -> Outcome {
+    /// Judges what is complete, once per datagram: its end must have the same say as its beginning.
+    ///
+    /// At most 16 signatures are verified, and only as many as the budget gives.
+    pub(crate) fn judge(&mut self, now: Instant) -> Outcome {
+        if !std::mem::replace(&mut self.is_changed, false) {
+            return Outcome::Pending;
+        }
         let (certificate, is_match) = match (&self.certificate, self.latest(self.certificate_slot())) {
             (Some(body), _) => (body.clone(), true),
             (None, Some(body)) => (body.to_vec(), false),
             (None, None) => return Outcome::Pending,
         };
         let Some(der) = leaf(&certificate) else { return Outcome::Pending };
-        let limit = if is_match { MAX_CANDIDATES } else { 1 };
-        let [first, second] = match self.role() {
-            Role::Server => [1, 2],
-            Role::Client => [0, 2],
+        let (limit, budget) = match is_match {
+            true => (MAX_CANDIDATES, &mut self.budget),
+            false => (1, &mut self.mismatch_budget),
+        };
+        let first = match self.proof {
+            Proof::Transcript(_) => 1,
+            Proof::ClientRandom(_) => 0,
         };
         let candidates = |index: usize| self.slots.get(index).into_iter().flat_map(Slot::complete).take(limit);
-        let mut genuine = None;
-        'search: for (_, one) in candidates(first) {
-            for (_, two) in candidates(second) {
-                let budget = if is_match { &mut self.budget } else { &mut self.mismatch_budget };
-                if budget.spend(now) && is_signed(&self.proof, self.base, &certificate, der, one, two) {
-                    genuine = Some((one.to_vec(), two.to_vec()));
-                    break 'search;
-                }
-            }
-        }
-        let Some((one, two)) = genuine else { return Outcome::Pending };
+        let mut pairs = candidates(first).flat_map(|one| candidates(2).map(move |two| (one, two)));
+        let is_genuine = |(one, two): &(Complete<'_>, Complete<'_>)| {
+            budget.spend(now) && is_signed(&self.proof, self.base, &certificate, der, [one.body, two.body])
+        };
+        let Some((one, two)) = pairs.find(is_genuine) else { return Outcome::Pending };
         if !is_match {
             return Outcome::Mismatch;
         }
-        let der = der.to_vec();
-        self.finish(certificate, [one, two])
-            .map_or(Outcome::Pending, |messages| Outcome::Genuine { messages, certificate: der })
+        // Unsigned messages are missing: the next datagram asks again.
+        self.is_changed = true;
+        self.finish(&certificate, one, two)
+            .map_or(Outcome::Pending, |messages| Outcome::Genuine { messages, certificate: der.to_vec() })
     }
 
     const fn certificate_slot(&self) -> usize {
@@ -161,33 +158,28 @@ impl PeerFlight {
     }
 
     fn latest(&self, index: usize) -> Option<&[u8]> {
-        self.slots.get(index)?.complete().next().map(|(_, body)| body)
+        self.slots.get(index)?.complete().next().map(|c| c.body)
     }
 
     /// The authentic messages in order; a server's flight also needs its unsigned end.
-    fn finish(&self, certificate: Vec<u8>, [one, two]: [Vec<u8>; 2]) -> Option<Vec<Message>> {
-        use message::{
-            CERTIFICATE, CERTIFICATE_REQUEST, CERTIFICATE_VERIFY, CLIENT_KEY_EXCHANGE, SERVER_HELLO, SERVER_HELLO_DONE,
-            SERVER_KEY_EXCHANGE,
+    fn finish(&self, certificate: &[u8], one: Complete<'_>, two: Complete<'_>) -> Option<Vec<Message>> {
+        use message::{CERTIFICATE, CERTIFICATE_REQUEST, SERVER_HELLO_DONE};
+        let owned = |part: Complete<'_>| (part.kind, part.body.to_vec());
+        let certificate = (CERTIFICATE, certificate.to_vec());
+        if self.role() == Role::Server {
+            return Some(self.number([certificate, owned(one), owned(two)]));
+        }
+        // Nothing signs these two. What came with the signed key exchange, or soonest after it, is taken.
+        let beside = |index: usize, kind: u8| {
+            let all = self.slots.get(index)?.complete().filter(|c| c.kind == kind && c.datagram >= two.datagram);
+            all.min_by_key(|c| c.datagram)
         };
-        let mut parts = match self.role() {
-            Role::Server => {
-                return Some(self.number([
-                    (CERTIFICATE, certificate),
-                    (CLIENT_KEY_EXCHANGE, one),
-                    (CERTIFICATE_VERIFY, two),
-                ]));
+        let mut parts = vec![owned(one), certificate, owned(two)];
+        match (beside(3, CERTIFICATE_REQUEST), beside(3, SERVER_HELLO_DONE)) {
+            (Some(request), done) if done.is_none_or(|done| request.datagram <= done.datagram) => {
+                parts.extend([owned(request), owned(beside(4, SERVER_HELLO_DONE)?)]);
             }
-            Role::Client => vec![(SERVER_HELLO, one), (CERTIFICATE, certificate), (SERVER_KEY_EXCHANGE, two)],
-        };
-        let last = |index: usize, kind: u8| {
-            let found = self.slots.get(index)?.complete().find(|(k, _)| *k == kind)?;
-            Some((found.0, found.1.to_vec()))
-        };
-        match (last(3, CERTIFICATE_REQUEST), last(4, SERVER_HELLO_DONE)) {
-            (Some(request), Some(done)) => parts.extend([request, done]),
-            (Some(_), None) => return None,
-            (None, _) => parts.push(last(3, SERVER_HELLO_DONE)?),
+            (_, done) => parts.push(owned(done?)),
         }
         Some(self.number(parts))
     }
@@ -198,7 +190,7 @@ impl PeerFlight {
     }
 }
 
-fn is_expected(role: Role, index: usize, kind: u8) -> bool {
+fn is_expected(role: Role, index: usize, part: Fragment<'_>) -> bool {
     let kinds: &[u8] = match (role, index) {
         (Role::Server, 0) | (Role::Client, 1) => &[message::CERTIFICATE],
         (Role::Server, 1) => &[message::CLIENT_KEY_EXCHANGE],
@@ -209,7 +201,8 @@ fn is_expected(role: Role, index: usize, kind: u8) -> bool {
         (Role::Client, 4) => &[message::SERVER_HELLO_DONE],
         _ => &[],
     };
-    kinds.contains(&kind)
+    let is_shaped = part.kind != message::SERVER_HELLO_DONE || part.total == 0;
+    is_shaped && kinds.contains(&part.kind)
 }
 
 /// The leaf of a Certificate message (RFC 5246 §7.4.2).
@@ -218,7 +211,7 @@ fn leaf(body: &[u8]) -> Option<&[u8]> {
     list.vec24().filter(|der| !der.is_empty())
 }
 
-fn is_signed(proof: &Proof, base: u16, certificate: &[u8], der: &[u8], one: &[u8], two: &[u8]) -> bool {
+fn is_signed(proof: &Proof, base: u16, certificate: &[u8], der: &[u8], [one, two]: [&[u8]; 2]) -> bool {
     match proof {
         // RFC 5246 §7.4.8: all handshake messages up to, not including, CertificateVerify
         Proof::Transcript(ours) => {

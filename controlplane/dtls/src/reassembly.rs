@@ -12,13 +12,23 @@ pub(crate) const MAX_CANDIDATES: usize = 4;
 const MAX_RANGES: usize = 32;
 
 /// One version of the message.
-#[derive(Debug, Clone)]
 struct Candidate {
     kind: u8,
     total: usize,
+    /// Number of the datagram that touched it last.
+    datagram: u64,
     body: Vec<u8>,
     /// Sorted, disjoint, merged ranges of `body` that arrived.
     have: Vec<(usize, usize)>,
+}
+
+/// A whole version of the message.
+#[derive(Clone, Copy)]
+pub(crate) struct Complete<'a> {
+    pub(crate) kind: u8,
+    /// Number of the datagram that touched it last.
+    pub(crate) datagram: u64,
+    pub(crate) body: &'a [u8],
 }
 
 /// What a fragment changed.
@@ -31,14 +41,14 @@ pub(crate) enum Progress {
 }
 
 /// All versions of the message with one sequence number.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Slot {
     candidates: Vec<Candidate>,
 }
 
 impl Slot {
     /// Adds a fragment to every candidate it does not contradict, or starts one.
-    pub(crate) fn insert(&mut self, part: Fragment<'_>) -> Progress {
+    pub(crate) fn insert(&mut self, part: Fragment<'_>, datagram: u64) -> Progress {
         let mut is_used = false;
         let mut progress = Progress::Incomplete;
         for candidate in self.candidates.iter_mut().filter(|c| c.kind == part.kind && c.total == part.total) {
@@ -48,6 +58,7 @@ impl Slot {
             is_used = true;
             let was_complete = candidate.is_complete();
             candidate.add(part);
+            candidate.datagram = datagram;
             if candidate.is_complete() && !was_complete {
                 progress = Progress::Completed;
             }
@@ -58,7 +69,8 @@ impl Slot {
         if self.candidates.len() == MAX_CANDIDATES {
             self.candidates.remove(0);
         }
-        let mut candidate = Candidate { kind: part.kind, total: part.total, body: Vec::new(), have: Vec::new() };
+        let mut candidate =
+            Candidate { kind: part.kind, total: part.total, datagram, body: Vec::new(), have: Vec::new() };
         candidate.add(part);
         let is_complete = candidate.is_complete();
         self.candidates.push(candidate);
@@ -70,9 +82,10 @@ impl Slot {
         self.candidates.is_empty()
     }
 
-    /// Bodies and kinds of the complete candidates, the latest first.
-    pub(crate) fn complete(&self) -> impl Iterator<Item = (u8, &[u8])> {
-        self.candidates.iter().rev().filter(|c| c.is_complete()).map(|c| (c.kind, &c.body[..]))
+    /// The complete candidates, the latest first.
+    pub(crate) fn complete(&self) -> impl Iterator<Item = Complete<'_>> {
+        let whole = self.candidates.iter().rev().filter(|c| c.is_complete());
+        whole.map(|c| Complete { kind: c.kind, datagram: c.datagram, body: &c.body })
     }
 
     /// Forgets complete candidates that were tried and refused.
@@ -127,7 +140,7 @@ mod tests {
     }
 
     fn complete(slot: &Slot) -> Vec<Vec<u8>> {
-        slot.complete().map(|(_, body)| body.to_vec()).collect()
+        slot.complete().map(|c| c.body.to_vec()).collect()
     }
 
     // RFC 6347 §4.2.3: fragments may overlap, repeat and arrive in any order
@@ -137,10 +150,10 @@ mod tests {
         for order in [[0, 1, 2], [2, 1, 0], [1, 0, 2], [1, 2, 0]] {
             let parts = [part(&body, 0, 40), part(&body, 30, 40), part(&body, 70, 30)];
             let mut slot = Slot::default();
-            slot.insert(parts[order[0]]);
-            slot.insert(parts[order[0]]);
-            assert_eq!(slot.insert(parts[order[1]]), Progress::Incomplete);
-            assert_eq!(slot.insert(parts[order[2]]), Progress::Completed);
+            slot.insert(parts[order[0]], 0);
+            slot.insert(parts[order[0]], 0);
+            assert_eq!(slot.insert(parts[order[1]], 0), Progress::Incomplete);
+            assert_eq!(slot.insert(parts[order[2]], 0), Progress::Completed);
             assert_eq!(complete(&slot), std::slice::from_ref(&body));
         }
     }
@@ -149,10 +162,10 @@ mod tests {
     fn a_forged_fragment_does_not_displace_the_genuine_ones() {
         let (body, forged) = (vec![7; 100], vec![8; 100]);
         let mut slot = Slot::default();
-        slot.insert(part(&body, 0, 60));
-        slot.insert(part(&forged, 60, 40));
-        slot.insert(part(&body, 60, 40));
-        slot.insert(part(&body, 0, 60));
+        slot.insert(part(&body, 0, 60), 0);
+        slot.insert(part(&forged, 60, 40), 0);
+        slot.insert(part(&body, 60, 40), 0);
+        slot.insert(part(&body, 0, 60), 0);
         assert!(complete(&slot).contains(&body), "the retransmitted part completes the genuine candidate");
     }
 
@@ -160,7 +173,7 @@ mod tests {
     fn memory_is_bounded_by_the_number_of_candidates() {
         let mut slot = Slot::default();
         for value in 0..200 {
-            slot.insert(part(&[value; 64], 0, 64));
+            slot.insert(part(&[value; 64], 0, 64), 0);
         }
         assert_eq!(complete(&slot).len(), MAX_CANDIDATES);
         assert!(complete(&slot).contains(&vec![199; 64]), "the latest stays");
@@ -169,6 +182,6 @@ mod tests {
     #[test]
     fn an_empty_message_is_complete_at_once() {
         let mut slot = Slot::default();
-        assert_eq!(slot.insert(part(&[], 0, 0)), Progress::Completed);
+        assert_eq!(slot.insert(part(&[], 0, 0), 0), Progress::Completed);
     }
 }

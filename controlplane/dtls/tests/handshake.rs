@@ -135,6 +135,9 @@ impl Call {
     }
 
     fn assert_keys_agree(&self) {
+        for peer in self.peers.iter().filter(|p| p.seen.keys.is_none()) {
+            panic!("after {:?}: {:?} {:?}", self.now - self.start, peer.seen.failed, peer.association);
+        }
         let [(server_profile, server_local, server_remote), (client_profile, client_local, client_remote)] =
             self.peers.each_ref().map(|p| p.seen.keys.as_ref().expect("connected"));
         assert_eq!(server_profile, client_profile);
@@ -290,6 +293,7 @@ fn handshakes_survive_20_percent_loss_within_5_seconds() {
         let mut random = Random::new(seed);
         let mut call = Call::new();
         call.run(Duration::from_secs(5), |_, bytes| if random.below(5) == 0 { Vec::new() } else { vec![bytes] });
+        println!("seed {seed}");
         call.assert_keys_agree();
         slowest = slowest.max(call.peers[1].seen.connected_at.expect("connected"));
     }
