@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The heap is never touched: not per packet, and not by Rust code when a context is made.
 
+#[cfg(test)]
 #[path = "fixture/packets.rs"]
 mod packets;
 

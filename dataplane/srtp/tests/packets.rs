@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Single packets: keys, layouts, bounds, and arbitrary bytes.
 
+#[cfg(test)]
 #[path = "fixture/packets.rs"]
 mod packets;
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Streams through a receiving context with a replay window: loss, reorder, wraps, replays, forgeries.
 
+#[cfg(test)]
 #[path = "fixture/packets.rs"]
 mod packets;
 
@@ -8,7 +9,7 @@ mod packets;
 mod tests {
     use dataplane_srtp::{Direct, Profile, RtpReceived, RxContext, SrtpError, TxContext};
 
-    use crate::packets::{Cells, Rng, SSRC, Shape, master, seal, seal_rtcp, seq_of};
+    use crate::packets::{Cells, Rng, SSRC, Shape, master, reorder, seal, seal_rtcp, seq_of};
 
     struct Stream {
         tx: TxContext,
@@ -44,11 +45,7 @@ mod tests {
             let mut rng = Rng(7);
             let (first, last) = (65_000, 65_000 + 5 * 65_536);
             let mut sent: Vec<u64> = (first..last).filter(|_| rng.below(20) != 0).collect();
-            for block in sent.chunks_mut(60) {
-                for at in (1..block.len()).rev() {
-                    block.swap(at, usize::try_from(rng.below(at as u64 + 1)).unwrap());
-                }
-            }
+            reorder(&mut rng, &mut sent);
             for index in sent {
                 assert_eq!(stream.receive(index), Ok(index), "{profile:?}");
             }
