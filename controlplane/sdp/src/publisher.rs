@@ -204,7 +204,7 @@ fn choose_codec<'a>(media: &'a OfferedMedia, policy: &Policy) -> Option<(&'a Cod
 fn answered_fmtp(kind: CodecKind, offered: &Fmtp) -> Fmtp {
     match kind {
         CodecKind::Opus => {
-            let mut fmtp = offered.only(&["minptime", "usedtx", "stereo"]);
+            let mut fmtp = offered.only(&["minptime", "useinbandfec", "usedtx", "stereo"]);
             // RFC 7587 §7.1: each side says what it can use of the other; viewers can use in-band FEC and stereo.
             fmtp.set("useinbandfec", "1");
             if offered.get("sprop-stereo") == Some("1") {

@@ -183,7 +183,9 @@ fn check_accepted(offer: &Text, offered: &Part, answered: &Part) {
     assert_eq!(answered.only("ice-pwd"), PWD);
     let hash = FINGERPRINT.map(|byte| format!("{byte:02X}")).join(":");
     assert_eq!(answered.only("fingerprint"), format!("sha-256 {hash}"));
-    let offered_setup = offered.values("setup").first().copied().unwrap_or_else(|| offer.values("setup")[0]);
+    // RFC 9143 §7.1.3: a bundled m-line may leave its transport lines to the tagged one.
+    let everywhere = offer.media.iter().flat_map(|part| part.values("setup")).chain(offer.values("setup"));
+    let offered_setup = offered.values("setup").into_iter().chain(everywhere).next().expect("setup");
     match (offered_setup, answered.only("setup")) {
         ("actpass" | "active", "passive") | ("passive", "active") => {}
         pair => panic!("setup {pair:?}"),
@@ -238,7 +240,7 @@ fn check_formats(offered: &Part, answered: &Part) {
     assert!(answered.of_format("fmtp", pt).len() <= 1);
     if name == "H264" {
         let profile = |part: &Part| {
-            let fmtp = part.of_format("fmtp", pt)[0].to_owned();
+            let fmtp = part.of_format("fmtp", pt).concat();
             fmtp.split(';').find_map(|part| part.strip_prefix("profile-level-id=").map(str::to_owned))
         };
         assert_eq!(profile(offered), profile(answered), "RFC 6184 §8.2.2");

@@ -26,7 +26,9 @@ pub(crate) fn all_recorded() -> Vec<(String, String)> {
     let entries = fs::read_dir(directory).expect("testdata");
     let mut names: Vec<String> =
         entries.map(|entry| entry.expect("entry").file_name().into_string().expect("name")).collect();
+    names.retain(|name| name.ends_with(".sdp"));
     names.sort();
+    assert!(names.len() >= 27, "recorded offers are missing");
     names.into_iter().map(|name| (recorded(&name), name)).map(|(text, name)| (name, text)).collect()
 }
 
