@@ -17,7 +17,7 @@
  * @property {string} camera       y4m file (Chromium)
  * @property {string} microphone   wav file (Chromium)
  * @property {number[]} colour     [r, g, b] of the canvas camera (Firefox)
- * @property {number} pitch        hertz of the oscillator microphone (Firefox)
+ * @property {number} pitch        hertz of the fake microphone (Firefox)
  */
 "use strict";
 
@@ -63,6 +63,7 @@ const LAUNCH = {
       "media.devices.insecure.enabled": true,
       "media.getusermedia.insecure.enabled": true,
       "media.peerconnection.ice.obfuscate_host_addresses": false,
+      "media.navigator.audio.fake_frequency": config.pitch,
       "media.autoplay.default": 0,
       "media.autoplay.blocking_policy": 0,
       "privacy.reduceTimerPrecision": false,
@@ -112,7 +113,7 @@ async function close() {
 const OPERATIONS = {
   launch,
   close,
-  capture: () => inPage("capture", { browser: config.browser, colour: config.colour, pitch: config.pitch }),
+  capture: () => inPage("capture", { browser: config.browser, colour: config.colour }),
   publish: (command) => inPage("publish", { room: config.room, ...command }),
   watch: (command) => inPage("watch", { room: config.room, ...command }),
   firstFrame: (command) => inPage("firstFrame", command),

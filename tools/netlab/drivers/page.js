@@ -11,19 +11,21 @@
   const LOOK = { width: 64, height: 36 };
   /** 48 kHz / 16384 = 2.9 Hz for each bin. */
   const FFT_SIZE = 16384;
+  /** Quieter than this is silence. */
+  const AUDIBLE_DB = -80;
 
   const watched = new Map();
   let captured;
   let published;
   let audio;
 
-  /** An audio context without a sound card where the browser knows how to have one. */
+  /** An audio context without a sound card, where the browser knows how to have one. */
   function audioContext() {
     if (audio) return audio;
     try {
       audio = new AudioContext({ sampleRate: 48000, sinkId: { type: "none" } });
     } catch {
-      audio = new AudioContext();
+      audio = null;
     }
     return audio;
   }
@@ -39,8 +41,8 @@
     return { startTime: null, ms: null };
   }
 
-  /** A camera of one colour with a moving grey bar at the bottom, and a microphone of one pitch. */
-  function synthesize({ colour, pitch }) {
+  /** A camera of one colour with a moving grey bar at the bottom, for a browser whose fake camera takes no file. */
+  function paintedCamera(colour) {
     const canvas = document.createElement("canvas");
     Object.assign(canvas, { width: 640, height: 360 });
     const context = canvas.getContext("2d");
@@ -54,23 +56,20 @@
     };
     draw();
     setInterval(draw, 1000 / 15);
-    const oscillator = new OscillatorNode(audioContext(), { frequency: pitch });
-    const gain = new GainNode(audioContext(), { gain: 0.3 });
-    const destination = audioContext().createMediaStreamDestination();
-    oscillator.connect(gain).connect(destination);
-    oscillator.start();
-    return new MediaStream([...canvas.captureStream(15).getTracks(), ...destination.stream.getTracks()]);
+    return canvas.captureStream(15).getVideoTracks();
   }
 
-  /** Takes camera and microphone; sound processing off, or a steady tone is taken for noise and removed. */
-  async function capture({ browser, colour, pitch }) {
-    captured =
-      browser === "firefox"
-        ? synthesize({ colour, pitch })
-        : await navigator.mediaDevices.getUserMedia({
-            video: { width: 640, height: 360, frameRate: 15 },
-            audio: { echoCancellation: false, noiseSuppression: false, autoGainControl: false },
-          });
+  /**
+   * Takes camera and microphone, both fake: Chromium plays files, Firefox hums at the pitch of its preferences. Sound
+   * processing is off, or a steady tone is taken for noise and removed.
+   */
+  async function capture({ browser, colour }) {
+    const isPainted = browser === "firefox";
+    const stream = await navigator.mediaDevices.getUserMedia({
+      audio: { echoCancellation: false, noiseSuppression: false, autoGainControl: false },
+      video: isPainted ? false : { width: 640, height: 360, frameRate: 15 },
+    });
+    captured = new MediaStream([...stream.getTracks(), ...(isPainted ? paintedCamera(colour) : [])]);
     return captured.getTracks().map((track) => `${track.kind}: ${track.label}`);
   }
 
@@ -92,11 +91,60 @@
       video.requestVideoFrameCallback(() => resolve(performance.now()));
     });
     video.play().catch((error) => console.log(`play: ${error.message}`));
-    const analyser = new AnalyserNode(audioContext(), { fftSize: FFT_SIZE, smoothingTimeConstant: 0 });
     const sound = tracks.filter((track) => track.kind === "audio");
-    if (sound.length > 0) audioContext().createMediaStreamSource(new MediaStream(sound)).connect(analyser);
-    audioContext().resume();
-    return { video, analyser, firstFrame };
+    return { video, sound: new MediaStream(sound), analyser: liveAnalyser(new MediaStream(sound)), firstFrame };
+  }
+
+  /** An analyser that follows a stream; null where an audio context needs a sound card (Firefox). */
+  function liveAnalyser(stream) {
+    const context = audioContext();
+    if (!context || stream.getTracks().length === 0) return null;
+    const analyser = new AnalyserNode(context, { fftSize: FFT_SIZE, smoothingTimeConstant: 0 });
+    context.createMediaStreamSource(stream).connect(analyser);
+    context.resume();
+    return analyser;
+  }
+
+  /** The end of a recording of a stream, as samples. */
+  async function record(stream) {
+    const recorder = new MediaRecorder(stream);
+    const parts = [];
+    recorder.ondataavailable = (event) => parts.push(event.data);
+    recorder.start();
+    await new Promise((resolve) => setTimeout(resolve, 1500));
+    const stopped = new Promise((resolve) => (recorder.onstop = resolve));
+    recorder.stop();
+    await stopped;
+    const bytes = await new Blob(parts).arrayBuffer();
+    const sound = await new OfflineAudioContext(1, 48000, 48000).decodeAudioData(bytes);
+    return { samples: sound.getChannelData(0).slice(-FFT_SIZE), sampleRate: sound.sampleRate };
+  }
+
+  /**
+   * Level of one bin of the spectrum, by Goertzel. Firefox's analyser hears nothing in an offline context, so the few
+   * bins in which people speak here are computed one by one.
+   */
+  function level(samples, bin) {
+    const turn = 2 * Math.cos((2 * Math.PI * bin) / samples.length);
+    let [last, before] = [0, 0];
+    for (let at = 0; at < samples.length; at += 1) {
+      const window = 0.5 - 0.5 * Math.cos((2 * Math.PI * at) / samples.length);
+      [last, before] = [samples[at] * window + turn * last - before, last];
+    }
+    const power = last * last + before * before - turn * last * before;
+    return 10 * Math.log10((4 * power) / (samples.length * samples.length) + 1e-20);
+  }
+
+  /** The loudest frequency between 200 and 2500 Hz of a recording. */
+  async function listenToRecording(stream) {
+    const { samples, sampleRate } = await record(stream);
+    const width = sampleRate / samples.length;
+    let best = { pitch: null, decibels: AUDIBLE_DB };
+    for (let bin = Math.ceil(200 / width); bin * width <= 2500; bin += 1) {
+      const decibels = level(samples, bin);
+      if (decibels > best.decibels) best = { pitch: bin * width, decibels };
+    }
+    return best;
   }
 
   /**
@@ -172,19 +220,25 @@
     let peak = 1;
     for (let at = 2; at < bins.length - 1; at += 1) if (bins[at] > bins[peak]) peak = at;
     const [before, top, after] = [bins[peak - 1], bins[peak], bins[peak + 1]];
-    if (!Number.isFinite(top) || top < -80) return { pitch: null, decibels: null };
+    if (!Number.isFinite(top) || top < AUDIBLE_DB) return { pitch: null, decibels: null };
     const bend = before - 2 * top + after;
     const shift = Number.isFinite(bend) && bend !== 0 ? (0.5 * (before - after)) / bend : 0;
     const width = analyser.context.sampleRate / analyser.fftSize;
     return { pitch: (peak + shift) * width, decibels: top };
   }
 
-  function perceive() {
-    const result = {};
-    for (const [claim, { video, analyser }] of watched) {
-      result[claim] = { colour: video.videoWidth > 0 ? look(video) : null, ...listen(analyser) };
-    }
-    return result;
+  /** What is seen and heard of one publisher. */
+  async function perceiveOne({ video, sound, analyser }) {
+    const hasSound = sound.getTracks().length > 0;
+    const hear = analyser ? () => listen(analyser) : () => listenToRecording(sound);
+    const heard = hasSound ? await hear() : { pitch: null };
+    return { colour: video.videoWidth > 0 ? look(video) : null, ...heard };
+  }
+
+  async function perceive() {
+    const claims = [...watched.keys()];
+    const perceived = await Promise.all(claims.map((claim) => perceiveOne(watched.get(claim))));
+    return Object.fromEntries(claims.map((claim, at) => [claim, perceived[at]]));
   }
 
   async function leave() {

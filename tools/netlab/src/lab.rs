@@ -11,6 +11,8 @@ mod counters;
 mod media;
 mod server;
 mod session;
+mod verdict;
+mod whip;
 
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -37,6 +39,7 @@ const KEPT_RUNS: usize = 12;
 pub fn run(name: &str, args: &[String]) -> Result<bool> {
     let run: fn(&[String]) -> Result<bool> = match name {
         "call" => call::run,
+        "whip" => whip::run,
         _ => {
             let names: Vec<&str> = LABS.iter().map(|(name, _)| *name).collect();
             bail!("there is no lab {name:?}; the labs are {}", names.join(", "))

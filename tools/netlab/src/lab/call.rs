@@ -13,6 +13,7 @@ use super::counters::Status;
 use super::media::{COLOUR_TOLERANCE, PITCH_TOLERANCE_HZ};
 use super::server::{Paused, ServerOptions, default_bin_dir};
 use super::session::{Pair, Sabotage, Sample, Session, wait};
+use super::verdict::{judge_counters, judge_health, show};
 use super::{median, new_folder};
 use crate::console;
 use crate::report::Report;
@@ -23,8 +24,6 @@ const JOIN_MS: f64 = 1500.0;
 const WHIP_MS: f64 = 50.0;
 /// Frames decoded of frames received.
 const DECODED_RATIO: f64 = 0.9;
-/// The longest turn of a worker.
-const TURN_US: f64 = 500.0;
 /// How long the control plane stands still.
 const PAUSE: Duration = Duration::from_secs(10);
 /// Encoders and jitter buffers come to rest before the window starts.
@@ -185,27 +184,14 @@ fn judge_cipher(report: &mut Report, name: &str, kind: Kind, cipher: Option<&str
 }
 
 fn judge_server(report: &mut Report, session: &Session, window: &Window) {
-    let (before, after) = (&window.status_before, &window.status_after);
-    report.exactly("server.rx_ledger_gap", after.rx_ledger_gap(), "packets", 0.0);
-    report.exactly("server.cohort_ledger_gap", after.cohort_ledger_gap(), "packets", 0.0);
-    let allocations = before.allocations_after_start().zip(after.allocations_after_start());
-    report.exactly("server.allocations_in_window", allocations.map(|(old, new)| new - old), "allocations", 0.0);
-    report.at_most("server.turn_max_us", after.turn_max_us(), "us", TURN_US);
+    judge_counters(report, &window.status_before, &window.status_after);
     let [start, end] = &window.pause_status;
     let sent = start.tx_packets().zip(end.tx_packets()).map(|(old, new)| new - old);
     report.at_least("server.tx_packets_while_control_plane_stopped", sent, "packets", 1.0);
-    report.check("server.exits", json!(session.server.exits()), "processes", "= []", session.server.exits().is_empty());
-    let panics = session.server.panics();
-    report.check("server.panics", panics, "panics", "= 0", panics == 0);
-    for quantile in ["p50", "p99", "max"] {
-        report.note(format!("server.latency_{quantile}_us"), json!(after.latency_us(quantile)));
-    }
-    report.note("server.status", after.0.clone());
-    report.note("server.drops", json!(session.server.drops().map(|drops| drops.by_reason()).ok()));
+    judge_health(report, &session.server);
 }
 
 fn figure(session: &Session, window: &Window, seconds: u64) -> String {
-    let show = |value: Option<f64>| value.map_or_else(|| "?".to_owned(), |value| format!("{value:.0}"));
     let joins: Vec<Option<f64>> = session.pairs.iter().map(|pair| pair.join_ms).collect();
     let status = &window.status_after;
     format!(
