@@ -33,8 +33,7 @@ pub(crate) const FORMS: &[Form] = &[
         args: &["--backend", "uring", "--browsers", "chromium:2", "--seconds", "5", "--sabotage", "swap"],
         must_pass: false,
     },
-    Form { lab: "whip", args: &["--publisher", "ffmpeg", "--subscriber", "aiortc"], must_pass: true },
-    Form { lab: "hostile", args: &["--rate", "20000", "--packets", "200000"], must_pass: true },
+    Form { lab: "whip", args: &["--subscriber", "aiortc"], must_pass: true },
 ];
 
 impl Form {
