@@ -1,4 +1,182 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The control plane process: sockets, clocks, configuration.
+//!
+//! ```text
+//!  HTTP ─► signaling ─► queue ─► reactor ─► core ─► plane (bridge) ─► segment
+//!                                  │          └───► journal (tokio-uring, its own thread)
+//!                                  └─ clock, wake-ups, deadlines
+//! ```
+//!
+//! It must never carry media, and its end must never end a call: what it programmed stays in the segment.
+#![forbid(unsafe_code)]
 
-fn main() {}
+mod addresses;
+mod bridge;
+mod certificate;
+mod config;
+mod core;
+mod entropy;
+mod handshake;
+mod journal;
+mod log_limit;
+mod negotiation;
+mod plane;
+mod reactor;
+mod serve;
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::Context;
+use axum_server::Handle;
+use clap::Parser;
+use controlplane_dtls::Identity;
+use controlplane_signaling::{Access, Claims, Client, Grant, Signaling, TokenKey};
+use controlplane_store::{KeyPair, Pair, Store};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tracing_subscriber::EnvFilter;
+use zeroize::Zeroizing;
+
+use crate::config::{Arguments, Config};
+use crate::core::Core;
+use crate::journal::{Journal, Rotation};
+use crate::plane::DataPlane;
+use crate::serve::Listeners;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    let config = Config::load(&arguments)?;
+    if arguments.print_config {
+        return say(&config.to_toml()?);
+    }
+    if let Some(room) = &arguments.mint_token {
+        return say(&format!("{}\n", mint(&arguments, &config, room)?));
+    }
+    let filter =
+        EnvFilter::try_new(&config.log).with_context(|| format!("cannot use the log filter {}", config.log))?;
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let plane = bridge::attach(&config)?;
+    // Two threads: the session core keeps one busy in a join storm while the other goes on reading sockets.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(run(&config, plane))
+}
+
+/// Starts everything, says where it is, and runs until SIGTERM or SIGINT.
+async fn run<P: DataPlane>(config: &Config, plane: P) -> anyhow::Result<()> {
+    let store = Store::open(&config.state_dir)?;
+    let identity = dtls_identity(&store)?;
+    let key = token_key(config, &store)?;
+    let certificate = match config.listen.is_empty() {
+        true => None,
+        false => Some(certificate::server_config(config, &store).await?),
+    };
+    let listeners = Listeners::bind(&config.listen_plain, &config.listen, certificate.as_ref())?;
+    let rotation = Rotation {
+        dir: journal::dir_in(&config.state_dir),
+        max_len: config.journal.file_mib << 20,
+        files: config.journal.files,
+    };
+    let (journal, journal_thread) = Journal::start(rotation).context("cannot start the journal's thread")?;
+    let (client, requests) = Client::channel(config.limits.queued_requests);
+    let access = Access { key, open_rooms: config.open_rooms, viewers_need_token: config.viewers_need_token };
+    let router = controlplane_signaling::router(Signaling { client, access });
+    let (stop, stopped) = watch::channel(false);
+    let core = Core::new(config, plane, store, identity, journal);
+    let reactor = tokio::spawn(reactor::run(core, requests, stopped));
+    let handle = Handle::<SocketAddr>::new();
+    for url in listeners.urls() {
+        tracing::info!("listening on {url}");
+    }
+    if config.open_rooms {
+        tracing::warn!("open_rooms: everybody who reaches this server may publish and watch");
+    }
+    tokio::spawn(stop_on_signal(handle.clone())?);
+    let served = listeners.serve(router, handle).await;
+    let _ = stop.send(true);
+    reactor.await.context("the session core failed")??;
+    // The core held the last sending end: the thread writes what is queued and ends.
+    let written = tokio::task::spawn_blocking(move || journal_thread.join());
+    if written.await.is_ok_and(|joined| joined.is_err()) {
+        tracing::error!("the journal's thread failed");
+    }
+    served
+}
+
+/// A task that ends the listeners at SIGTERM or SIGINT. Calls go on: the data plane keeps what it was told.
+fn stop_on_signal(handle: Handle<SocketAddr>) -> anyhow::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot take SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot take SIGINT")?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping; calls go on in the data plane");
+        serve::stop(&handle);
+    })
+}
+
+/// The certificate whose fingerprint is in every answer; made at the first start and kept (CONTRACTS 11).
+fn dtls_identity(store: &Store) -> anyhow::Result<Identity> {
+    let made = || -> anyhow::Result<KeyPair> {
+        let identity = Identity::generate()?;
+        let (cert, key) = identity.parts();
+        Ok(KeyPair { cert_der: cert.to_vec(), key_der: Zeroizing::new(key.to_vec()) })
+    };
+    let pair = store.key_pair(Pair::Dtls, made)?;
+    Identity::from_parts(&pair.cert_der, &pair.key_der).with_context(|| {
+        format!("the DTLS certificate in {} cannot be used; move the file away", store.path().display())
+    })
+}
+
+/// The key of tokens: the configured file's bytes, else the one in the store.
+fn token_key(config: &Config, store: &Store) -> anyhow::Result<TokenKey> {
+    let bytes = match &config.token_key_file {
+        Some(_) => return configured_token_key(config),
+        None => store.token_key(|| -> anyhow::Result<_> { Ok(entropy::key()?) })?,
+    };
+    Ok(TokenKey::new(&bytes)?)
+}
+
+fn configured_token_key(config: &Config) -> anyhow::Result<TokenKey> {
+    let path = config.token_key_file.as_ref().context("token_key_file is not set")?;
+    let bytes = std::fs::read(path).map(Zeroizing::new);
+    let bytes = bytes.with_context(|| format!("cannot read the token key {}", path.display()))?;
+    TokenKey::new(bytes.trim_ascii_end()).with_context(|| format!("cannot use the token key {}", path.display()))
+}
+
+/// Signs a token with the server's key. Without `token_key_file` the store must be free: a running server holds it.
+fn mint(arguments: &Arguments, config: &Config, room: &str) -> anyhow::Result<String> {
+    let room: controlplane_room::RoomName = room.parse()?;
+    let name = arguments.token_name.as_deref().map(str::parse::<controlplane_room::DisplayName>).transpose()?;
+    let key = match &config.token_key_file {
+        Some(_) => configured_token_key(config)?,
+        None => token_key(
+            config,
+            &Store::open(&config.state_dir)
+                .context("a running server holds its key; use token_key_file to share one")?,
+        )?,
+    };
+    let all = [Grant::Publish, Grant::Subscribe];
+    let wanted = |grant: &Grant| {
+        arguments.token_grant.is_empty() || arguments.token_grant.iter().any(|word| word == grant.as_str())
+    };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let claims = Claims {
+        room: room.to_string(),
+        name: name.map(|name| name.to_string()),
+        grants: all.into_iter().filter(wanted).collect(),
+        exp: now.saturating_add(arguments.token_ttl_s),
+    };
+    Ok(key.sign(&claims)?)
+}
+
+/// Writes an answer to the person who asked for it.
+fn say(text: &str) -> anyhow::Result<()> {
+    std::io::stdout().write_all(text.as_bytes()).context("cannot write to standard output")
+}

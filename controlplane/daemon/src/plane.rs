@@ -3,33 +3,35 @@
 //!
 //! Transports are named by [`TransportId`]; the bridge alone knows slots and generations, and drops what is stale.
 
+use std::os::fd::BorrowedFd;
+
 use controlplane_dtls::{KeyHalf, SrtpProfileId};
 use controlplane_room::{Command, TransportId};
 
 /// A table of the segment has no free slot; nothing has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the {table} table is full ({capacity} entries)")]
-pub struct TableFull {
+pub(crate) struct TableFull {
     /// Which, as `millrace status` calls it.
-    pub table: &'static str,
+    pub(crate) table: &'static str,
     /// How many entries it has.
-    pub capacity: usize,
+    pub(crate) capacity: usize,
 }
 
 /// What a finished handshake yields for one transport.
 #[derive(Debug)]
-pub struct SrtpKeys {
+pub(crate) struct SrtpKeys {
     /// The profile that both sides agreed on.
-    pub profile: SrtpProfileId,
+    pub(crate) profile: SrtpProfileId,
     /// Protects what we send.
-    pub local: KeyHalf,
+    pub(crate) local: KeyHalf,
     /// Unprotects what the peer sends.
-    pub remote: KeyHalf,
+    pub(crate) remote: KeyHalf,
 }
 
 /// Something that the data plane tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PlaneEvent {
+pub(crate) enum PlaneEvent {
     /// The transport's first valid check was answered.
     Validated {
         /// The transport.
@@ -65,9 +67,10 @@ pub enum PlaneEvent {
     DataPlaneRestarted,
 }
 
-/// The data plane, as the session core uses it. No call blocks.
-pub trait DataPlane: Send + 'static {
-    /// Programs one command.
+/// The data plane, as the session core uses it. No call blocks; each returns in microseconds.
+pub(crate) trait DataPlane: Send + 'static {
+    /// Programs one command. Removing what is not there (any more) is not an error: after an adding command failed,
+    /// the session core removes all that belonged together.
     ///
     /// # Errors
     /// [`TableFull`]; only the adding commands can fail.
@@ -81,4 +84,10 @@ pub trait DataPlane: Send + 'static {
 
     /// The next event, if one waits.
     fn poll(&mut self) -> Option<PlaneEvent>;
+
+    /// A descriptor (an eventfd) that becomes readable when events wait. It is watched edge-triggered, so nobody has
+    /// to read it empty. `None`: [`Self::poll`] is called every 2 ms instead.
+    fn wakeup(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
 }
