@@ -14,10 +14,10 @@ mod xr;
 
 pub use ccfb::{Ccfb, CcfbBlock, CcfbReport};
 pub use feedback::{Fir, FirEntry, Nack, Pli, Remb};
-pub use report::{App, Bye, ReportBlock, Rr, Sdes, SdesItem, Sr};
-pub use twcc::{Arrival, Twcc, TwccStatus};
+pub use report::{App, Bye, ReportBlock, Rr, Sdes, SdesItem, SdesItems, Sr};
+pub use twcc::{Arrival, Twcc, TwccStatus, TwccStatuses};
 pub use writer::{CompoundWriter, SenderReport, TwccFeedback, TwccWritten};
-pub use xr::{DlrrEntry, Xr, XrBlock};
+pub use xr::{DlrrEntries, DlrrEntry, Xr, XrBlock};
 
 use crate::bytes::{array, be32, slice};
 

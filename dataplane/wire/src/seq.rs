@@ -58,7 +58,11 @@ const fn unroll_bits<const BITS: u32>(reference_ext: u64, value: u64) -> u64 {
     let base = if low < half {
         if value.saturating_sub(low) > half { base.saturating_sub(circle) } else { base }
     } else if low - half > value {
-        base.saturating_add(circle)
+        // 2^64 - 1 is out of reach of any stream; the guess then stays in its circle.
+        match base.checked_add(circle) {
+            Some(next) => next,
+            None => base,
+        }
     } else {
         base
     };

@@ -106,10 +106,10 @@ pub fn patch(
     if let Some(field) = info.tl0_pic_idx {
         set(prefix, field.offset, tl0_pic_idx);
     }
-    if let Some(field) = info.keyidx {
-        if let Some(byte) = prefix.get_mut(usize::from(field.offset)) {
-            *byte = (*byte & 0xE0) | (keyidx & 0x1F);
-        }
+    if let Some(field) = info.keyidx
+        && let Some(byte) = prefix.get_mut(usize::from(field.offset))
+    {
+        *byte = (*byte & 0xE0) | (keyidx & 0x1F);
     }
     Ok(())
 }

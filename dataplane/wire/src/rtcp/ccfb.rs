@@ -69,11 +69,9 @@ impl<'a> CcfbBlock<'a> {
     fn parse(reader: &mut Reader<'a>) -> Option<Self> {
         let ssrc = be32(reader.take(4)?, 0)?;
         let begin_seq = reader.be16()?;
-        let metrics = reader.take(usize::from(reader.clone().be16()?).saturating_mul(2).saturating_add(2))?;
-        if !metrics.len().is_multiple_of(4) {
-            reader.take(2)?;
-        }
-        Some(Self { ssrc, begin_seq, metrics: metrics.get(2..)? })
+        let metrics_len = usize::from(reader.be16()?).saturating_mul(2);
+        let metrics = reader.take(metrics_len.next_multiple_of(4))?.get(..metrics_len)?;
+        Some(Self { ssrc, begin_seq, metrics })
     }
 
     /// The reports in the order of their numbers.
