@@ -135,8 +135,8 @@ impl Call {
     }
 
     fn assert_keys_agree(&self) {
-        for peer in self.peers.iter().filter(|p| p.seen.keys.is_none()) {
-            panic!("after {:?}: {:?} {:?}", self.now - self.start, peer.seen.failed, peer.association);
+        for Peer { association, seen } in &self.peers {
+            assert!(seen.keys.is_some(), "after {:?}: {:?} {association:?}", self.now - self.start, seen.failed);
         }
         let [(server_profile, server_local, server_remote), (client_profile, client_local, client_remote)] =
             self.peers.each_ref().map(|p| p.seen.keys.as_ref().expect("connected"));
@@ -293,11 +293,53 @@ fn handshakes_survive_20_percent_loss_within_5_seconds() {
         let mut random = Random::new(seed);
         let mut call = Call::new();
         call.run(Duration::from_secs(5), |_, bytes| if random.below(5) == 0 { Vec::new() } else { vec![bytes] });
-        println!("seed {seed}");
         call.assert_keys_agree();
         slowest = slowest.max(call.peers[1].seen.connected_at.expect("connected"));
     }
     println!("slowest of 100 handshakes at 20 % loss: {slowest:?}");
+}
+
+/// Cuts every plaintext handshake record of a datagram into fragments of at most `size` bytes, one datagram each.
+fn refragment(bytes: &[u8], size: usize) -> Vec<Vec<u8>> {
+    let mut out = Vec::new();
+    let mut rest = bytes;
+    while let [content_type, .., high, low] = rest[..13.min(rest.len())] {
+        let (one, tail) = rest.split_at(13 + usize::from(u16::from_be_bytes([high, low])));
+        rest = tail;
+        let is_plain = content_type == 22 && one[4] == 0;
+        if !is_plain || one.len() <= 25 {
+            out.push(one.to_vec());
+            continue;
+        }
+        for (index, part) in one[25..].chunks(size).enumerate() {
+            let offset = u32::try_from(index * size).expect("short").to_be_bytes();
+            let len = u32::try_from(part.len()).expect("short").to_be_bytes();
+            let body = [&one[13..19], &offset[1..], &len[1..], part].concat();
+            out.push(record(22, 0, &body));
+        }
+    }
+    out
+}
+
+// S11: fragment sizes 200 to 1200, reordered, duplicated, 20 % lost
+#[test]
+fn small_fragments_survive_loss_reordering_and_duplication() {
+    for seed in 0..60 {
+        let mut random = Random::new(seed);
+        let mut call = Call::new();
+        call.run(Duration::from_secs(10), |_, bytes| {
+            let size = 40 + usize::try_from(random.below(1160)).expect("small");
+            let mut parts: Vec<_> = refragment(&bytes, size).into_iter().filter(|_| random.below(5) != 0).collect();
+            if let Some(first) = parts.first().cloned() {
+                parts.push(first);
+            }
+            for at in (1..parts.len()).rev() {
+                parts.swap(at, usize::try_from(random.below(at as u64 + 1)).expect("small"));
+            }
+            parts
+        });
+        call.assert_keys_agree();
+    }
 }
 
 #[test]
