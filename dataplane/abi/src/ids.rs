@@ -82,11 +82,13 @@ pub struct IngressId(pub u32);
 impl IngressId {
     /// The ingress stream of one encoding of a track.
     #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "a handful of encodings")]
     pub const fn of(track_slot: u32, encoding: u8) -> Self {
         Self(track_slot.wrapping_mul(crate::limits::ENCODINGS as u32).wrapping_add(encoding as u32))
     }
     /// The track's slot.
     #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "a handful of encodings")]
     pub const fn track_slot(self) -> u32 {
         self.0 / crate::limits::ENCODINGS as u32
     }

@@ -3,10 +3,10 @@
 
 use std::os::fd::BorrowedFd;
 
+use dataplane_abi::ABI_VERSION;
 use dataplane_abi::limits::{Capacities, WORKERS};
 use dataplane_abi::segment::{FINGERPRINT, HEADER_BYTES, MAGIC, Part, SegmentHeader, durable_layout, intent_layout};
 use dataplane_abi::segment::{keys_bytes, store_bytes};
-use dataplane_abi::{ABI_VERSION, limits};
 use rustix::fs::{SealFlags, fcntl_get_seals, fstat};
 
 use crate::mapping::Mapping;
@@ -183,9 +183,9 @@ const MOST: Capacities = Capacities {
     subscriptions: 1 << 24,
     rooms: 1 << 20,
     chunks: 1 << 20,
-    workers: limits::WORKERS as u32,
+    workers: 64,
 };
-const _: () = assert!(WORKERS <= 64);
+const _: () = assert!(MOST.workers as usize == WORKERS);
 
 /// Refuses capacities that are out of bounds.
 pub(crate) fn check_capacities(part: Part, capacities: &Capacities) -> Result<(), AttachError> {

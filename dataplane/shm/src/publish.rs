@@ -13,14 +13,11 @@ macro_rules! guarded {
     ($store:expr) => {{
         #[cfg(feature = "crash-points")]
         {
-            if crash::before() {
-                $store;
-                crash::after();
-            }
+            crash::around(|| $store)
         }
         #[cfg(not(feature = "crash-points"))]
         {
-            $store;
+            $store
         }
     }};
 }
@@ -50,10 +47,8 @@ pub fn store_u16(cell: &AtomicU16, value: u16) {
 #[inline]
 #[must_use]
 pub fn claim_u64(cell: &AtomicU64, current: u64, value: u64) -> bool {
-    let mut claimed = false;
     // Release pairs with the Acquire loads of other workers; Acquire pairs with the previous owner's Release.
-    guarded!(claimed = cell.compare_exchange(current, value, Ordering::AcqRel, Ordering::Acquire).is_ok());
-    claimed
+    guarded!(cell.compare_exchange(current, value, Ordering::AcqRel, Ordering::Acquire).is_ok())
 }
 
 /// Stores a word with Release, in the protocols that the models check.
@@ -119,24 +114,22 @@ pub mod crash {
         STORES.get()
     }
 
-    pub(super) fn before() -> bool {
+    /// Runs a store, or dies before or after it; the dead store nothing.
+    pub(super) fn around<T: Default>(store: impl FnOnce() -> T) -> T {
         let plan = PLAN.get();
         if plan == Plan::Dead {
-            return false;
+            return T::default();
         }
-        let store = STORES.get().saturating_add(1);
-        STORES.set(store);
-        if plan == Plan::Before(store) {
-            die(store, false);
+        let number = STORES.get().saturating_add(1);
+        STORES.set(number);
+        if plan == Plan::Before(number) {
+            die(number, false);
         }
-        true
-    }
-
-    pub(super) fn after() {
-        let store = STORES.get();
-        if PLAN.get() == Plan::After(store) {
-            die(store, true);
+        let value = store();
+        if plan == Plan::After(number) {
+            die(number, true);
         }
+        value
     }
 
     fn die(store: u64, stored: bool) -> ! {

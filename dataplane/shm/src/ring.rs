@@ -32,7 +32,6 @@ use protocol::{ConsumerCursor, ProducerCursor};
 pub struct Full;
 
 /// Where a ring lies.
-#[derive(Debug)]
 struct Memory<T> {
     mapping: Arc<Mapping>,
     /// Offset of the header.
@@ -105,7 +104,6 @@ impl<T: Copy> Memory<T> {
 }
 
 /// The writing end of a ring.
-#[derive(Debug)]
 pub struct Producer<T> {
     memory: Memory<T>,
     cursor: ProducerCursor,
@@ -166,7 +164,7 @@ impl<T: Copy> Producer<T> {
     /// Entries that the consumer has not taken yet.
     #[must_use]
     pub fn len(&self) -> usize {
-        let consumed = self.acknowledged().unwrap_or(self.cursor.position());
+        let consumed = self.acknowledged().unwrap_or_else(|| self.cursor.position());
         usize::try_from(self.cursor.position().wrapping_sub(consumed)).unwrap_or(usize::MAX)
     }
 
@@ -190,7 +188,6 @@ impl<T: Copy> Producer<T> {
 }
 
 /// The reading end of a ring.
-#[derive(Debug)]
 pub struct Consumer<T> {
     memory: Memory<T>,
     cursor: ConsumerCursor,
@@ -267,6 +264,18 @@ impl<T: Copy> Consumer<T> {
     #[must_use]
     pub const fn refused(&self) -> u64 {
         self.cursor.refused()
+    }
+}
+
+impl<T: Copy> core::fmt::Debug for Producer<T> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "Producer(at {} of {})", self.cursor.position(), self.memory.capacity)
+    }
+}
+
+impl<T: Copy> core::fmt::Debug for Consumer<T> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "Consumer(at {} of {})", self.cursor.position(), self.memory.capacity)
     }
 }
 

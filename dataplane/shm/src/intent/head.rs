@@ -52,10 +52,7 @@ pub fn clear<W: Word>(head: &W) -> Option<u32> {
 /// Publications of a head so far.
 #[must_use]
 pub const fn publications(head: u64) -> u32 {
-    #[expect(clippy::cast_possible_truncation, reason = "the high half of the head")]
-    {
-        (head >> 32) as u32
-    }
+    (head >> 32) as u32
 }
 
 const fn next_publication(head: u64) -> u32 {

@@ -61,8 +61,20 @@ pub(crate) fn wipe(words: &[AtomicU64]) {
     }
 }
 
+/// Stores the generation that a free slot is given, so that it is never given again.
+pub(crate) fn reserve(words: &[AtomicU64], generation: u32) {
+    if let Some(first) = words.first() {
+        publish::store_word(first, u64::from(generation) << 32);
+    }
+}
+
+/// Whether anything but a generation is left in the slot.
+pub(crate) fn has_remains(words: &[AtomicU64]) -> bool {
+    let first = words.first().map_or(0, Word::load_relaxed);
+    first & 0xffff_ffff != 0 || words.iter().skip(1).any(|word| word.load_relaxed() != 0)
+}
+
 /// Generation in the first word of a key record.
-#[expect(clippy::cast_possible_truncation, reason = "the high half of the word")]
 pub(crate) const fn generation_of(first: u64) -> u32 {
     (first >> 32) as u32
 }

@@ -1,26 +1,123 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A worker's own part of the chunks: a plain free list, no atomics.
+//! A worker's own part of the chunks: plain free lists, no atomics.
+//!
+//! A chunk that was a directory once is only ever a directory again, so that no payload can pose as slots for a reader that
+//! is late. Must never give out a chunk that a readable slot still names.
 
+use core::sync::atomic::Ordering;
+
+use dataplane_abi::ids::IngressId;
+use dataplane_abi::limits::{ENCODINGS, LOG_SLOTS};
+use rustix::rand::{GetRandomFlags, getrandom};
+
+use crate::publish;
 use crate::segment::Segment;
+use crate::store::StoreMap;
+use crate::sync::fence;
 
 /// Free chunks of one worker.
 #[derive(Debug)]
 pub struct ChunkPool {
     segment: Segment,
-    free: Vec<u32>,
+    store: StoreMap,
+    data: Vec<u32>,
+    directories: Vec<u32>,
+    generation: u16,
 }
 
 impl ChunkPool {
     /// The chunks `first_chunk .. first_chunk + count`, as far as they exist, all free: logs that a predecessor left in them
-    /// are made unreadable first. None when store or durable state are not mapped writable.
+    /// are made unreadable and forgotten first. None when store or durable state are not mapped writable.
     #[must_use]
-    pub fn new(_segment: &Segment, _first_chunk: u32, _count: u32) -> Option<Self> {
-        todo!()
+    pub fn new(segment: &Segment, first_chunk: u32, count: u32) -> Option<Self> {
+        let store = segment.store()?.clone();
+        if !segment.owns_durable() || !store.mapping().is_writable() {
+            return None;
+        }
+        let end = first_chunk.saturating_add(count).min(store.chunks());
+        let chunks = first_chunk..end;
+        let mut generation = [0_u8; 2];
+        getrandom(&mut generation, GetRandomFlags::empty()).ok()?;
+        let mut directories = Vec::with_capacity(chunks.len());
+        let ingresses = u32::try_from(segment.capacities().tracks as usize * ENCODINGS).ok()?;
+        for ingress in (0..ingresses).filter_map(|id| segment.ingress(IngressId(id))) {
+            let log = ingress.log.load(Ordering::Acquire);
+            let Some(chunk) = directory_of(log).filter(|chunk| chunks.contains(chunk)) else { continue };
+            publish::store_u64(&ingress.log, 0);
+            clear_directory(&store, chunk);
+            if !directories.contains(&chunk) {
+                directories.push(chunk);
+            }
+        }
+        // The first chunks are given out first, so that the memory that is touched stays small.
+        let mut data = Vec::with_capacity(chunks.len());
+        data.extend(chunks.rev().filter(|chunk| !directories.contains(chunk)));
+        let generation = u16::from_ne_bytes(generation);
+        Some(Self { segment: segment.clone(), store, data, directories, generation })
     }
 
-    /// Free chunks.
+    /// Free chunks that can hold packets.
     #[must_use]
-    pub fn free(&self) -> usize {
-        self.free.len()
+    pub const fn free(&self) -> usize {
+        self.data.len()
     }
+
+    pub(super) const fn segment(&self) -> &Segment {
+        &self.segment
+    }
+
+    pub(super) const fn store(&self) -> &StoreMap {
+        &self.store
+    }
+
+    #[inline]
+    pub(super) fn take(&mut self) -> Option<u32> {
+        self.data.pop()
+    }
+
+    #[inline]
+    pub(super) fn put(&mut self, chunk: u32) {
+        self.data.push(chunk);
+    }
+
+    /// An empty directory and its log's generation.
+    pub(super) fn take_directory(&mut self) -> Option<(u32, u16)> {
+        let chunk = self.directories.pop().or_else(|| self.data.pop())?;
+        clear_directory(&self.store, chunk);
+        self.generation = self.generation.wrapping_add(1);
+        Some((chunk, self.generation))
+    }
+
+    pub(super) fn put_directory(&mut self, chunk: u32) {
+        self.directories.push(chunk);
+    }
+}
+
+/// Makes every slot of a directory unreadable.
+pub(super) fn clear_directory(store: &StoreMap, chunk: u32) {
+    for slot in (0..LOG_SLOTS).filter_map(|index| store.slot(chunk, index)) {
+        slot.tag.store(0, Ordering::Relaxed);
+    }
+    // Pairs with the fence in `Stored::still_valid`: whoever sees bytes that are written from here on sees the tag gone.
+    fence(Ordering::Release);
+}
+
+/// The directory chunk in a word of `IngressDurable::log`.
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "the low half of the word")]
+pub(super) const fn directory_of(log: u64) -> Option<u32> {
+    (log as u32).checked_sub(1)
+}
+
+/// The generation in a word of `IngressDurable::log`.
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "bits 32 to 48 of the word")]
+pub(super) const fn generation_of(log: u64) -> u16 {
+    (log >> 32) as u16
+}
+
+/// A word of `IngressDurable::log`.
+#[inline]
+pub(super) const fn log_word(directory: u32, generation: u16) -> u64 {
+    ((generation as u64) << 32) | (directory as u64 + 1)
 }
