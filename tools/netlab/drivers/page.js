@@ -19,13 +19,11 @@
   let published;
   let audio;
 
-  /** An audio context without a sound card, where the browser knows how to have one. */
+  /** An audio context without a sound card; null where the browser cannot have one (Firefox's never starts). */
   function audioContext() {
-    if (audio) return audio;
-    try {
-      audio = new AudioContext({ sampleRate: 48000, sinkId: { type: "none" } });
-    } catch {
-      audio = null;
+    if (audio === undefined) {
+      const needsNoCard = "setSinkId" in AudioContext.prototype;
+      audio = needsNoCard ? new AudioContext({ sampleRate: 48000, sinkId: { type: "none" } }) : null;
     }
     return audio;
   }
@@ -95,7 +93,7 @@
     return { video, sound: new MediaStream(sound), analyser: liveAnalyser(new MediaStream(sound)), firstFrame };
   }
 
-  /** An analyser that follows a stream; null where an audio context needs a sound card (Firefox). */
+  /** An analyser that follows a stream; null without an audio context. */
   function liveAnalyser(stream) {
     const context = audioContext();
     if (!context || stream.getTracks().length === 0) return null;
@@ -105,8 +103,8 @@
     return analyser;
   }
 
-  /** The end of a recording of a stream, as samples. */
-  async function record(stream) {
+  /** An analyser that has heard a second and a half of a stream from a recording of it. */
+  async function recordedAnalyser(stream) {
     const recorder = new MediaRecorder(stream);
     const parts = [];
     recorder.ondataavailable = (event) => parts.push(event.data);
@@ -117,34 +115,14 @@
     await stopped;
     const bytes = await new Blob(parts).arrayBuffer();
     const sound = await new OfflineAudioContext(1, 48000, 48000).decodeAudioData(bytes);
-    return { samples: sound.getChannelData(0).slice(-FFT_SIZE), sampleRate: sound.sampleRate };
-  }
-
-  /**
-   * Level of one bin of the spectrum, by Goertzel. Firefox's analyser hears nothing in an offline context, so the few
-   * bins in which people speak here are computed one by one.
-   */
-  function level(samples, bin) {
-    const turn = 2 * Math.cos((2 * Math.PI * bin) / samples.length);
-    let [last, before] = [0, 0];
-    for (let at = 0; at < samples.length; at += 1) {
-      const window = 0.5 - 0.5 * Math.cos((2 * Math.PI * at) / samples.length);
-      [last, before] = [samples[at] * window + turn * last - before, last];
-    }
-    const power = last * last + before * before - turn * last * before;
-    return 10 * Math.log10((4 * power) / (samples.length * samples.length) + 1e-20);
-  }
-
-  /** The loudest frequency between 200 and 2500 Hz of a recording. */
-  async function listenToRecording(stream) {
-    const { samples, sampleRate } = await record(stream);
-    const width = sampleRate / samples.length;
-    let best = { pitch: null, decibels: AUDIBLE_DB };
-    for (let bin = Math.ceil(200 / width); bin * width <= 2500; bin += 1) {
-      const decibels = level(samples, bin);
-      if (decibels > best.decibels) best = { pitch: bin * width, decibels };
-    }
-    return best;
+    // Rendered as long as the recording: the analyser then holds its end.
+    const context = new OfflineAudioContext(1, sound.length, sound.sampleRate);
+    const analyser = new AnalyserNode(context, { fftSize: FFT_SIZE, smoothingTimeConstant: 0 });
+    const source = new AudioBufferSourceNode(context, { buffer: sound });
+    source.connect(analyser).connect(context.destination);
+    source.start();
+    await context.startRendering();
+    return analyser;
   }
 
   /**
@@ -230,8 +208,7 @@
   /** What is seen and heard of one publisher. */
   async function perceiveOne({ video, sound, analyser }) {
     const hasSound = sound.getTracks().length > 0;
-    const hear = analyser ? () => listen(analyser) : () => listenToRecording(sound);
-    const heard = hasSound ? await hear() : { pitch: null };
+    const heard = hasSound ? listen(analyser ?? (await recordedAnalyser(sound))) : { pitch: null };
     return { colour: video.videoWidth > 0 ? look(video) : null, ...heard };
   }
 
