@@ -139,6 +139,9 @@ pub struct FrameInfo {
     pub descriptor_len: u16,
 }
 
+// Copied once per packet: one cache line at most.
+const _: () = assert!(size_of::<FrameInfo>() <= 64);
+
 /// Parses a payload without RTP padding. `dependency_descriptor` is the bytes of that header extension, if the packet has
 /// one: it decides for AV1 and H.264 and makes an unreadable (end-to-end encrypted) AV1 or H.264 payload acceptable.
 ///
