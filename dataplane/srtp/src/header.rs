@@ -45,3 +45,28 @@ pub(crate) fn rtcp_ssrc(bytes: &[u8]) -> Result<u32, SrtpError> {
     }
     Ok(u32::from_be_bytes([c0, c1, c2, c3]))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_never_reaches_beyond_its_slice() {
+        let mut bytes = [0x1f; 100];
+        (bytes[14], bytes[15]) = (0, 2);
+        for (first, len) in [(0x80, 12), (0x8f, 72), (0x90, 24)] {
+            bytes[0] = first;
+            for given in 0..=100 {
+                let parsed = rtp_header(&bytes[..given]);
+                if given < 12 {
+                    assert_eq!(parsed, Err(SrtpError::TooShort));
+                } else if given < len {
+                    assert_eq!(parsed, Err(SrtpError::BadHeader));
+                } else {
+                    let header = RtpHeader { len, seq: 0x1f1f, ssrc: 0x1f1f_1f1f };
+                    assert_eq!(parsed, Ok(header));
+                }
+            }
+        }
+    }
+}

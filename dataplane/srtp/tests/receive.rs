@@ -85,8 +85,8 @@ mod tests {
             for lost in [31_000, 32_767, 32_768, 33_000, 40_000, 64_000, 64_600, 65_500, 65_536, 66_000, 98_000] {
                 for seen in [10, 40_000, 65_500, 65_536 * 3 + 20, 65_536 * 3 + 50_000] {
                     let stream = Stream::new(profile);
-                    // The durable state of a stream whose last packets are `seen - 200..seen`.
-                    for index in seen.max(200) - 200..seen {
+                    // The durable state of a stream whose last packets are `seen - 1024..seen`.
+                    for index in seen.max(1024) - 1024..seen {
                         stream.cells.window().accept(index).unwrap();
                     }
                     let failed = (seen + lost..seen + lost + 300).filter(|at| stream.receive(*at) != Ok(*at)).count();
