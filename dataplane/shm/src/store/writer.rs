@@ -118,6 +118,13 @@ impl LogWriter {
         bytes::room(&mut self.store, offset, len)
     }
 
+    /// The room reserved last, as it was filled: what `commit` will make readable.
+    #[inline]
+    pub fn reserved(&mut self) -> Option<&[u8]> {
+        let room = self.room?;
+        bytes::room(&mut self.store, room.offset, room.len).map(|room| &*room)
+    }
+
     /// Makes the packet in the reserved room readable: `payload` is its place within the room; the head is written in
     /// front of it (its `payload_len` is filled in). False, and nothing is stored, when nothing is reserved, the place lies
     /// outside the room, the number is older than what the directory holds, or is there already.
