@@ -218,6 +218,9 @@ fn a_bundle_only_m_line_lives_on_the_transport_of_the_first() {
     let answer = publish(&offer).expect("answer");
     assert_eq!(answer.tracks.len(), 2, "RFC 9143 §6");
     assert_ne!(Text::split(&answer.sdp).media[1].port, 0);
+    // Even as the first of the group it has no transport to lend.
+    let answer = publish(&offer.replace("BUNDLE 0 1", "BUNDLE 1 0")).expect("answer");
+    assert_eq!(Text::split(&answer.sdp).values("group"), ["BUNDLE 0 1"]);
     // Port 0 without bundle-only is an m-line that is switched off.
     let answer = publish(&offer.replace("a=bundle-only\r\n", "")).expect("answer");
     assert_eq!(answer.tracks.len(), 1);

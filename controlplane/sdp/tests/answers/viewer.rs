@@ -190,3 +190,32 @@ fn stereo_music_is_told_to_the_viewer() {
     let answer = view(&offer, &[track(CodecKind::Opus, "sprop-stereo=1", 10)]).expect("answer");
     assert!(answer.sdp.contains("a=fmtp:111 minptime=10;useinbandfec=1;sprop-stereo=1\r\n"));
 }
+
+#[test]
+fn extensions_that_the_viewer_only_sends_are_not_sent_to_it() {
+    // M6
+    let offer = recorded("chromium156-recvonly-av.sdp")
+        .replace("a=extmap:5 ", "a=extmap:5/sendonly ")
+        .replace("a=extmap:13 ", "a=extmap:13/recvonly ")
+        .replace("a=extmap:8 ", "a=extmap:8/inactive ");
+    let answer = view(&offer, &[track(CodecKind::Vp8, "", 10)]).expect("answer");
+    check_answer(&offer, &answer.sdp);
+    let kinds: Vec<ExtKind> = answer.legs[0].extensions.iter().map(|extension| extension.kind).collect();
+    assert_eq!(kinds, [ExtKind::VideoOrientation, ExtKind::Mid]);
+    assert!(answer.sdp.contains("a=extmap:13/sendonly urn:3gpp:video-orientation\r\n"));
+}
+
+#[test]
+fn a_decoder_of_packetization_mode_1_takes_mode_0_and_not_the_reverse() {
+    // H3, RFC 6184 §6.3
+    let mode_1_only = recorded("aiortc-recvonly.sdp");
+    let mode_0_only = mode_1_only.replace("packetization-mode=1", "packetization-mode=0");
+    let pt = |offer: &str, mode: u8| {
+        let fmtp = format!("packetization-mode={mode};profile-level-id=42e01f");
+        pt_of(&view(offer, &[track(CodecKind::H264, &fmtp, 1)]).ok()?, 0).map(|pt| pt.0)
+    };
+    assert_eq!(pt(&mode_1_only, 1), Some(101));
+    assert_eq!(pt(&mode_1_only, 0), Some(101));
+    assert_eq!(pt(&mode_0_only, 0), Some(101));
+    assert_eq!(pt(&mode_0_only, 1), None);
+}
