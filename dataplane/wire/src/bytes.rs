@@ -46,6 +46,12 @@ pub(crate) fn slice(bytes: &[u8], at: usize, len: usize) -> Option<&[u8]> {
     bytes.get(at..at.checked_add(len)?)
 }
 
+/// `len` rounded up to whole 32-bit words.
+#[inline]
+pub(crate) const fn padded_len(len: usize) -> usize {
+    len.saturating_add(3) & !3
+}
+
 /// A cursor that consumes bytes from the front.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reader<'a> {

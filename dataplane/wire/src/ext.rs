@@ -207,12 +207,14 @@ impl SdesText {
     #[must_use]
     pub fn parse(data: &[u8]) -> Option<Self> {
         let end = data.iter().rposition(|byte| *byte != 0)?.checked_add(1)?;
-        let text = data.get(..end)?;
+        let text = data.get(..end).filter(|_| end <= Self::MAX_LEN)?;
         if !text.iter().all(u8::is_ascii_graphic) {
             return None;
         }
         let mut bytes = [0; Self::MAX_LEN];
-        bytes.get_mut(..end)?.copy_from_slice(text);
+        for (slot, byte) in bytes.iter_mut().zip(text) {
+            *slot = *byte;
+        }
         Some(Self { bytes, len: u8::try_from(end).ok()? })
     }
 

@@ -15,7 +15,7 @@ pub use attributes::{ErrorCode, UnknownAttributes};
 pub use crc32::crc32;
 pub use writer::{BindingError, BindingRequest, BindingSuccess};
 
-use crate::bytes::{array, be16, be32, slice};
+use crate::bytes::{array, be16, be32, padded_len, slice};
 
 /// Second word of every message.
 pub const MAGIC_COOKIE: u32 = 0x2112_A442;
@@ -179,7 +179,7 @@ impl<'a> Message<'a> {
             let kind = be16(self.bytes, at).ok_or(StunError::Attribute)?;
             let len = usize::from(be16(self.bytes, at.saturating_add(2)).ok_or(StunError::Attribute)?);
             let value_at = at.saturating_add(ATTRIBUTE_HEADER);
-            let padded = len.next_multiple_of(4);
+            let padded = padded_len(len);
             let value =
                 slice(self.bytes, value_at, padded).and_then(|padded| padded.get(..len)).ok_or(StunError::Attribute)?;
             self.keep(kind, value, at)?;

@@ -97,7 +97,7 @@ fn leb128(reader: &mut Reader<'_>) -> Option<usize> {
     let mut value = 0_u64;
     for shift in (0..56_u32).step_by(7) {
         let byte = reader.u8()?;
-        value |= u64::from(byte & 0x7F) << shift;
+        value |= u64::from(byte & 0x7F).wrapping_shl(shift);
         if byte & 0x80 == 0 {
             return usize::try_from(value).ok();
         }

@@ -26,7 +26,7 @@ impl<'a> BitReader<'a> {
             self.zeros = 0;
         }
         let byte = *self.bytes.get(self.at)?;
-        let value = (byte << self.bit) & 0x80 != 0;
+        let value = byte.wrapping_shl(u32::from(self.bit)) & 0x80 != 0;
         if self.bit == 7 {
             self.bit = 0;
             self.at = self.at.saturating_add(1);
@@ -64,7 +64,7 @@ impl<'a> BitReader<'a> {
             }
         }
         let tail = self.bits(zeros)?;
-        (1_u32 << zeros).checked_sub(1)?.checked_add(tail)
+        1_u32.checked_shl(zeros)?.checked_sub(1)?.checked_add(tail)
     }
 
     /// Signed Exp-Golomb code.
@@ -95,5 +95,7 @@ mod tests {
         let mut reader = BitReader::begin(&[0, 0, 3, 1], true);
         assert_eq!(reader.bits(24), Some(1));
         assert_eq!(reader.flag(), None);
+        let mut reader = BitReader::begin(&[0, 0, 3, 0, 3], true);
+        assert_eq!(reader.bits(32), Some(3), "one zero in front of the second 3");
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! Must never read a metric block beyond the packet: a block that is cut makes the whole packet malformed.
 
-use crate::bytes::{Reader, be32, slice};
+use crate::bytes::{Reader, be32, padded_len, slice};
 use crate::rtcp::RtcpError;
 
 /// RFC 8888 §3.1: more reports than half the number circle are forbidden.
@@ -70,7 +70,7 @@ impl<'a> CcfbBlock<'a> {
         let ssrc = be32(reader.take(4)?, 0)?;
         let begin_seq = reader.be16()?;
         let metrics_len = usize::from(reader.be16()?).saturating_mul(2);
-        let metrics = reader.take(metrics_len.next_multiple_of(4))?.get(..metrics_len)?;
+        let metrics = reader.take(padded_len(metrics_len))?.get(..metrics_len)?;
         Some(Self { ssrc, begin_seq, metrics })
     }
 

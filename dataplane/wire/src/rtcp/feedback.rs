@@ -34,7 +34,7 @@ impl<'a> Nack<'a> {
         self.pairs.as_chunks::<4>().0.iter().flat_map(|&[p0, p1, b0, b1]| {
             let pid = u16::from_be_bytes([p0, p1]);
             let blp = u16::from_be_bytes([b0, b1]);
-            let following = (0..16_u16).filter(move |bit| (blp >> bit) & 1 == 1);
+            let following = (0..16_u16).filter(move |bit| blp.wrapping_shr(u32::from(*bit)) & 1 == 1);
             core::iter::once(pid).chain(following.map(move |bit| pid.wrapping_add(bit).wrapping_add(1)))
         })
     }
@@ -113,8 +113,8 @@ impl<'a> Remb<'a> {
         let mantissa_low = be16(body, 14).ok_or(RtcpError::Truncated)?;
         let mantissa = (u64::from(exponent_high & 3) << 16) | u64::from(mantissa_low);
         let shift = u32::from(exponent_high >> 2);
-        let bitrate_bps = mantissa << shift.min(63);
-        if bitrate_bps >> shift.min(63) != mantissa {
+        let bitrate_bps = mantissa.wrapping_shl(shift);
+        if bitrate_bps.wrapping_shr(shift) != mantissa {
             return Err(RtcpError::Malformed);
         }
         let ssrcs = crate::bytes::slice(body, 16, usize::from(count).saturating_mul(4));

@@ -187,7 +187,8 @@ impl Chunk {
             Self::TwoBit(bits) => (bits, 2, 3),
         };
         let shift = 14_usize.saturating_sub(at.saturating_add(1).saturating_mul(width));
-        let [_, low] = ((bits >> shift.min(13)) & mask).to_be_bytes();
+        let shift = u32::try_from(shift).unwrap_or_default();
+        let [_, low] = (bits.wrapping_shr(shift) & mask).to_be_bytes();
         low
     }
 
@@ -200,7 +201,9 @@ impl Chunk {
         };
         match self {
             Self::Run { symbol, .. } => size(symbol).saturating_mul(covered),
-            Self::OneBit(_) | Self::TwoBit(_) => (0..covered).map(|at| size(self.symbol(at))).sum(),
+            Self::OneBit(_) | Self::TwoBit(_) => {
+                (0..covered).fold(0, |bytes: usize, at| bytes.saturating_add(size(self.symbol(at))))
+            }
         }
     }
 }

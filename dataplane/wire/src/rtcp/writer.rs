@@ -151,7 +151,7 @@ impl<'a> CompoundWriter<'a> {
                 while let Some(ahead @ 0..=16) = lost.peek().map(|next| next.wrapping_sub(pid)) {
                     // A repeat of the number itself is already covered.
                     if let Some(bit) = ahead.checked_sub(1) {
-                        blp |= 1 << bit;
+                        blp |= 1_u16.wrapping_shl(u32::from(bit));
                     }
                     lost.next();
                     taken = taken.saturating_add(1);
@@ -198,10 +198,10 @@ impl<'a> CompoundWriter<'a> {
     pub fn remb(&mut self, sender_ssrc: u32, bitrate_bps: u64, ssrcs: &[u32]) -> Result<(), EmitError> {
         let ssrc_count = u8::try_from(ssrcs.len()).map_err(|_| EmitError::TooMany)?;
         let mut exponent = 0_u32;
-        while bitrate_bps >> exponent > REMB_MANTISSA {
+        while bitrate_bps.wrapping_shr(exponent) > REMB_MANTISSA {
             exponent = exponent.saturating_add(1);
         }
-        let mantissa = u32::try_from(bitrate_bps >> exponent).map_err(|_| EmitError::InvalidValue)?;
+        let mantissa = u32::try_from(bitrate_bps.wrapping_shr(exponent)).map_err(|_| EmitError::InvalidValue)?;
         self.packet(PT_PSFB, FMT_ALFB, |emitter| {
             emitter.be32(sender_ssrc)?;
             emitter.be32(0)?;

@@ -69,6 +69,10 @@ fn a_vp8_patch_outside_the_prefix_changes_nothing() {
     let before = bytes.clone();
     assert_eq!(vp8::patch(&mut bytes[..5], &found, 1, 1, 1), Err(CodecError::OutOfBounds));
     assert_eq!(bytes, before);
+    let mut only_id = hex("90 80 9234 01");
+    let id_info = parse(Codec::Vp8, &only_id, None).unwrap();
+    assert_eq!(vp8::patch(&mut only_id[..3], &id_info, 1, 1, 1), Err(CodecError::OutOfBounds));
+    assert_eq!(only_id, hex("90 80 9234 01"));
     vp8::patch(&mut bytes[..6], &found, 0xFFFF, 2, 0xFF).unwrap();
     assert_eq!(bytes, hex("b0 f0 ffff 02 bf 01"));
 }
@@ -94,7 +98,7 @@ fn a_vp9_flexible_inter_frame_has_references_and_no_tl0() {
     assert_eq!((found.temporal_id, found.spatial_id, found.inter_layer, found.tl0_pic_idx), (2, 1, true, None));
     assert!(found.inter_picture && found.not_upper_reference && !found.keyframe_start && !found.frame_start);
     assert_eq!(found.descriptor_len, 5);
-    assert_eq!(parse(Codec::Vp9, &hex("f0 05 43 03 03 03 03 ff"), None), Err(CodecError::Malformed));
+    assert_eq!(parse(Codec::Vp9, &hex("f0 05 43 03 03 03 02 ff"), None), Err(CodecError::Malformed));
     assert_eq!(parse(Codec::Vp9, &hex("10 ff"), None), Err(CodecError::Malformed), "F without I");
 }
 
@@ -215,7 +219,7 @@ fn sequence_header(is_reduced: bool) -> Vec<u8> {
         bits = bits.bits(8, 5);
     } else {
         // No timing, no display delay, two operating points, the first with a tier bit.
-        bits = bits.bits(0, 1).bits(0, 1).bits(1, 5).bits(0x101, 12).bits(8, 5).bits(0, 1).bits(0x103, 12).bits(4, 5);
+        bits = bits.bits(0, 1).bits(0, 1).bits(1, 5).bits(0x101, 12).bits(8, 5).bits(0, 1).bits(0x102, 12).bits(4, 5);
     }
     bits.bits(10, 4).bits(9, 4).bits(1279, 11).bits(719, 10).bytes()
 }

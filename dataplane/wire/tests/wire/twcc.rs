@@ -51,6 +51,14 @@ fn a_delta_that_is_missing_is_refused() {
 }
 
 #[test]
+fn symbols_beyond_the_count_need_no_delta() {
+    for chunk in ["2003", "b000", "d500"] {
+        let bytes = packet(2, &format!("{chunk} 0102"));
+        assert_eq!(parse(&bytes).statuses().count(), 2, "{chunk}");
+    }
+}
+
+#[test]
 fn runs_of_zero_do_not_stop_the_walk() {
     let twcc_bytes = packet(1, "0000 0000 2001 07");
     let twcc = parse(&twcc_bytes);
