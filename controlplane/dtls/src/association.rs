@@ -33,6 +33,17 @@ pub const HELLO_TIMEOUT: Duration = Duration::from_secs(60);
 /// The last flight can be asked for again for this long after completion; then the object is disposable.
 pub const LINGER: Duration = Duration::from_secs(30);
 
+/// First repetition of an unanswered flight; the interval doubles up to [`REPEAT_MAX`]. RFC 6347 §4.2.4.1 proposes 1 s
+/// and 60 s; browsers start at 50 ms. A join must not wait visibly for a lost datagram, and a spurious repetition costs
+/// one or two.
+const REPEAT_FIRST: Duration = Duration::from_millis(100);
+/// Longest interval: a handshake of four flights survives 20 % loss within 5 s.
+const REPEAT_MAX: Duration = Duration::from_millis(400);
+/// Least time between two repetitions that the peer asked for.
+const COOL_DOWN: Duration = Duration::from_millis(100);
+/// A repetition of the peer's message must show this much of it: a hello's random lies in the first 34 bytes.
+const REPEAT_PROOF: usize = 34;
+
 /// Protected records that may wait for the plaintext flight they overtook; the oldest goes first.
 const MAX_EARLY: usize = 4;
 /// Hellos that may start a key exchange in vain; the library refuses only what this crate misjudged.
@@ -113,6 +124,17 @@ enum Stage {
     },
 }
 
+/// Our last flight, kept until it is answered.
+struct OwnFlight {
+    packets: Vec<Vec<u8>>,
+    /// When it is sent again without being asked for.
+    repeat_at: Option<Instant>,
+    interval: Duration,
+    sent_at: Instant,
+    /// Number of the next plaintext record.
+    next_record: u64,
+}
+
 /// One DTLS 1.2 association with one peer.
 ///
 /// It is `Send`, holds no clock and no socket, and is meant to be dropped when [`Self::is_disposable`]; no
@@ -127,6 +149,7 @@ pub struct Association {
     /// End of the handshake's time.
     give_up_at: Instant,
     has_started: bool,
+    flight: OwnFlight,
     /// The peer's message whose repetition asks for our last flight again (RFC 6347 §4.2.4).
     repeat: Option<Message>,
     early: VecDeque<Vec<u8>>,
@@ -166,6 +189,13 @@ impl Association {
             events: VecDeque::new(),
             give_up_at: now + HELLO_TIMEOUT,
             has_started: false,
+            flight: OwnFlight {
+                packets: Vec::new(),
+                repeat_at: None,
+                interval: REPEAT_FIRST,
+                sent_at: now,
+                next_record: 0,
+            },
             repeat: None,
             early: VecDeque::new(),
             alert: None,
@@ -223,7 +253,7 @@ impl Association {
             Stage::Done { since } => since + LINGER,
             Stage::Failed { since } => since,
         };
-        self.library.as_ref().map_or(end, |library| library.timer().min(end))
+        self.flight.repeat_at.map_or(end, |at| at.min(end))
     }
 
     /// Whether the object can be dropped: all events polled, and failed or [`LINGER`] past completion.
@@ -241,16 +271,20 @@ impl Association {
         match &self.stage {
             Stage::Failed { .. } => return,
             Stage::Done { since } if now >= *since + LINGER => {
-                self.library = None;
                 self.repeat = None;
+                self.flight.packets.clear();
             }
             Stage::Done { .. } => {}
-            _ if now >= self.give_up_at => return self.fail(self.timeout_reason(), now),
-            Stage::Hello { .. } | Stage::Flight(_) | Stage::Finished { .. } => {}
+            Stage::Hello { .. } | Stage::Flight(_) | Stage::Finished { .. } => {
+                if now >= self.give_up_at {
+                    return self.fail(self.timeout_reason(), now);
+                }
+            }
         }
-        if let Some(library) = self.library.as_mut().filter(|library| now >= library.timer()) {
-            let result = library.tick(now);
-            self.settle(result, now);
+        if self.flight.repeat_at.is_some_and(|at| now >= at) {
+            self.flight.interval = (self.flight.interval * 2).min(REPEAT_MAX);
+            self.flight.repeat_at = Some(now + self.flight.interval);
+            self.send_flight(now);
         }
     }
 
@@ -279,7 +313,7 @@ impl Association {
     fn start_client(&mut self, now: Instant) {
         self.start_clock(now);
         let started = Library::new(&self.identity, Role::Client, now).and_then(|mut library| {
-            let output = library.tick(now).ok()?;
+            let output = library.start(now).ok()?;
             let hello = own_messages(&output.packets).into_values().find(|m| m.kind == message::CLIENT_HELLO)?;
             let random = hello.body.get(2..34)?.to_vec();
             Some((library, output, random))
@@ -289,7 +323,7 @@ impl Association {
         };
         self.library = Some(library);
         self.stage = Stage::Flight(Box::new(PeerFlight::new(0, Proof::ClientRandom(random), now)));
-        self.transmit(output.packets);
+        self.transmit(output.packets, now);
     }
 
     fn receive_plaintext(&mut self, body: &[u8], now: Instant) {
@@ -319,15 +353,15 @@ impl Association {
     fn is_repetition(&self, part: Fragment<'_>) -> bool {
         self.repeat.as_ref().is_some_and(|known| {
             let is_same = (part.kind, part.seq, part.total) == (known.kind, known.seq, known.body.len());
-            is_same && part.offset == 0 && known.body.starts_with(part.data)
+            let is_proof = part.data.len() >= part.total.min(REPEAT_PROOF);
+            is_same && is_proof && part.offset == 0 && known.body.starts_with(part.data)
         })
     }
 
-    /// The library decides whether it is time to send the flight again: it keeps a cool-down of one RTO.
     fn repeat_flight(&mut self, now: Instant) {
-        let (Some(library), Some(known)) = (&mut self.library, &self.repeat) else { return };
-        let result = library.feed(&known.to_record(), now);
-        self.settle(result, now);
+        if now >= self.flight.sent_at + COOL_DOWN {
+            self.send_flight(now);
+        }
     }
 
     fn judge_hellos(&mut self, now: Instant) {
@@ -356,7 +390,7 @@ impl Association {
             self.library = Some(library);
             self.repeat = Some(hello);
             self.stage = Stage::Flight(Box::new(PeerFlight::new(1, Proof::Transcript(transcript), now)));
-            return self.transmit(packets);
+            return self.transmit(packets, now);
         }
     }
 
@@ -382,13 +416,14 @@ impl Association {
             Role::Server => message::CLIENT_KEY_EXCHANGE,
             Role::Client => message::SERVER_HELLO_DONE,
         };
-        self.repeat = None;
+        // What the peer sent answers our flight. A client's next one is repeated until the server has finished, a
+        // server's only when it is asked for again.
+        self.flight.repeat_at = None;
+        self.flight.packets.clear();
         for part in &messages {
             self.feed(&part.to_record(), now);
         }
-        if matches!(self.stage, Stage::Finished { .. }) {
-            self.repeat = messages.into_iter().find(|m| m.kind == asks_again);
-        }
+        self.repeat = messages.into_iter().find(|m| m.kind == asks_again);
         for bytes in std::mem::take(&mut self.early) {
             self.feed_protected(&bytes, now);
         }
@@ -444,7 +479,7 @@ impl Association {
             self.connect(output.material, now);
         }
         if !matches!(self.stage, Stage::Failed { .. }) {
-            self.transmit(output.packets);
+            self.transmit(output.packets, now);
         }
     }
 
@@ -459,14 +494,16 @@ impl Association {
             Role::Client => (client, server),
         };
         self.stage = Stage::Done { since: now };
+        self.library = None;
+        self.flight.repeat_at = None;
+        if self.role == Role::Client {
+            self.repeat = None;
+            self.flight.packets.clear();
+        }
         self.events.push_back(Event::Connected { profile, local, remote });
     }
 
     fn lose_library(&mut self, error: &LibraryError, now: Instant) {
-        if matches!(self.stage, Stage::Done { .. }) {
-            self.library = None;
-            return;
-        }
         let reason = match error {
             LibraryError::Refused(dimpl::Error::SecurityError(dimpl::SecurityError::FatalAlert { description })) => {
                 Reason::Alert(*description)
@@ -484,13 +521,32 @@ impl Association {
         self.stage = Stage::Failed { since: now };
         self.library = None;
         self.repeat = None;
+        self.flight.repeat_at = None;
+        self.flight.packets.clear();
         self.early.clear();
         self.events.clear();
         self.events.push_back(Event::Failed(reason));
     }
 
-    fn transmit(&mut self, packets: Vec<Vec<u8>>) {
-        self.events.extend(packets.into_iter().map(Event::Transmit));
+    /// Sends what the library queued, which is always a whole flight, and keeps it.
+    fn transmit(&mut self, packets: Vec<Vec<u8>>, now: Instant) {
+        if packets.is_empty() {
+            return;
+        }
+        self.flight.packets = packets;
+        self.flight.interval = REPEAT_FIRST;
+        let is_last = matches!(self.stage, Stage::Done { .. });
+        self.flight.repeat_at = (!is_last).then(|| now + REPEAT_FIRST);
+        self.send_flight(now);
+    }
+
+    fn send_flight(&mut self, now: Instant) {
+        self.flight.sent_at = now;
+        for packet in &self.flight.packets {
+            let mut bytes = packet.clone();
+            record::renumber(&mut bytes, &mut self.flight.next_record);
+            self.events.push_back(Event::Transmit(bytes));
+        }
     }
 }
 

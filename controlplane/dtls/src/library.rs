@@ -2,7 +2,6 @@
 //! The only place that touches `dimpl` objects: configuration, feeding, draining. An error or a panic of the library
 //! must never leave this file other than as a value, and no alert it queues may reach the network.
 
-use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -16,12 +15,9 @@ use crate::{Identity, Role, SrtpProfileId};
 
 /// Largest datagram sent: safe within IPv6's minimum of 1280 bytes and a tunnel.
 const MTU: usize = 1200;
-/// First retransmission; doubles each time. RFC 6347 §4.2.4.1 proposes 1 s, browsers start at 50 ms: a join must not
-/// wait visibly for a lost flight, and a spurious repetition costs one datagram.
-const START_RTO: Duration = Duration::from_millis(100);
-/// Not the library's business: the association's own deadline ends a handshake.
-const LIBRARY_TIMEOUT: Duration = Duration::from_secs(3600);
-const RETRIES: usize = 64;
+/// Timers are not the library's business: its back-off doubles without end and takes peers' repetitions for its own
+/// tries. The association repeats flights and ends handshakes itself.
+const NEVER: Duration = Duration::from_secs(24 * 3600);
 /// Room for any datagram of ours; the library asks for more if needed.
 const OUT_BUFFER: usize = 2048;
 /// Largest buffer the library is given on request.
@@ -44,9 +40,8 @@ fn config() -> Option<Arc<Config>> {
             // The 5-tuple is validated by ICE before a datagram gets here; a cookie would cost a round trip per join.
             .use_server_cookie(false)
             .require_client_certificate(true)
-            .flight_start_rto(START_RTO)
-            .flight_retries(RETRIES)
-            .handshake_timeout(LIBRARY_TIMEOUT);
+            .flight_start_rto(NEVER)
+            .handshake_timeout(NEVER);
         builder.build().ok().map(Arc::new)
     };
     CONFIG.get_or_init(build).clone()
@@ -68,16 +63,9 @@ pub(crate) struct Output {
     pub(crate) peer_certificate: Option<Vec<u8>>,
 }
 
-/// One `dimpl` object and its timer.
+/// One `dimpl` object.
 pub(crate) struct Library {
     dtls: Dtls,
-    timer: Instant,
-}
-
-impl fmt::Debug for Library {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Library").field("timer", &self.timer).finish_non_exhaustive()
-    }
 }
 
 impl Library {
@@ -91,16 +79,11 @@ impl Library {
             dtls.set_active(role == Role::Client);
             dtls
         };
-        catch_unwind(AssertUnwindSafe(make)).ok().map(|dtls| Self { dtls, timer: now })
+        catch_unwind(AssertUnwindSafe(make)).ok().map(|dtls| Self { dtls })
     }
 
-    /// When [`Self::tick`] is due.
-    pub(crate) const fn timer(&self) -> Instant {
-        self.timer
-    }
-
-    /// Passes time on.
-    pub(crate) fn tick(&mut self, now: Instant) -> Result<Output, LibraryError> {
+    /// Starts a client: its hello is in the output.
+    pub(crate) fn start(&mut self, now: Instant) -> Result<Output, LibraryError> {
         self.call(|dtls| dtls.handle_timeout(now))
     }
 
@@ -112,7 +95,7 @@ impl Library {
     fn call(&mut self, f: impl FnOnce(&mut Dtls) -> Result<(), dimpl::Error>) -> Result<Output, LibraryError> {
         let run = || {
             let result = f(&mut self.dtls);
-            let output = drain(&mut self.dtls, &mut self.timer);
+            let output = drain(&mut self.dtls);
             result.map(|()| output)
         };
         catch_unwind(AssertUnwindSafe(run)).map_err(|_| LibraryError::Panicked)?.map_err(LibraryError::Refused)
@@ -121,7 +104,7 @@ impl Library {
 
 /// Takes everything the library has queued.
 #[expect(clippy::wildcard_enum_match_arm, reason = "the library's enum is open: what is unknown is ignored")]
-fn drain(dtls: &mut Dtls, timer: &mut Instant) -> Output {
+fn drain(dtls: &mut Dtls) -> Output {
     let mut output = Output::default();
     let mut buffer = vec![0; OUT_BUFFER];
     loop {
@@ -138,10 +121,7 @@ fn drain(dtls: &mut Dtls, timer: &mut Instant) -> Output {
                 }
                 buffer.resize(needed, 0);
             }
-            dimpl::Output::Timeout(at) => {
-                *timer = at;
-                return output;
-            }
+            dimpl::Output::Timeout(_) => return output,
             dimpl::Output::Connected => output.is_connected = true,
             dimpl::Output::PeerCert(der) => output.peer_certificate = Some(der.to_vec()),
             dimpl::Output::KeyingMaterial(material, profile) => {

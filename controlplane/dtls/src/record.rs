@@ -132,6 +132,23 @@ pub(crate) fn plaintext_record(content_type: u8, body: &[u8]) -> Vec<u8> {
     out
 }
 
+/// Gives the plaintext records of a datagram of ours fresh numbers from `next` on: a repeated record must not look like
+/// a replay (RFC 6347 §4.2.4). Protected records keep theirs, which the cipher covers.
+pub(crate) fn renumber(datagram: &mut [u8], next: &mut u64) {
+    let mut rest = datagram;
+    while let Some((header, tail)) = rest.split_first_chunk_mut::<RECORD_HEADER>() {
+        let [_, _, _, e0, e1, n0, n1, n2, n3, n4, n5, l0, l1] = header;
+        if (*e0, *e1) == (0, 0) {
+            let [_, _, b0, b1, b2, b3, b4, b5] = next.to_be_bytes();
+            (*n0, *n1, *n2, *n3, *n4, *n5) = (b0, b1, b2, b3, b4, b5);
+            *next += 1;
+        }
+        let len = usize::from(u16::from_be_bytes([*l0, *l1]));
+        let Some((_, after)) = tail.split_at_mut_checked(len) else { return };
+        rest = after;
+    }
+}
+
 /// Reads vectors and integers off the front of a message body.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
@@ -172,7 +189,7 @@ impl<'a> Reader<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Message, content, fragments, plaintext_record, split};
+    use super::{Message, content, fragments, plaintext_record, renumber, split};
 
     #[test]
     fn a_message_survives_emit_and_split() {
@@ -201,6 +218,19 @@ mod tests {
         assert!(broken(12, 11) && broken(12, 13), "length");
         assert!(split(&good[..12]).is_none(), "truncated header");
         assert!(split(&vec![22; super::MAX_DATAGRAM + 1]).is_none(), "too large");
+    }
+
+    // RFC 6347 §4.2.4
+    #[test]
+    fn repeated_plaintext_records_get_fresh_numbers() {
+        let mut protected = plaintext_record(content::HANDSHAKE, &[5; 20]);
+        protected[4] = 1;
+        let plain = plaintext_record(content::HANDSHAKE, &[7; 12]);
+        let mut datagram = [plain.clone(), plain, protected.clone()].concat();
+        let mut next = 0x0102;
+        renumber(&mut datagram, &mut next);
+        assert_eq!((&datagram[5..11], &datagram[30..36]), (&[0, 0, 0, 0, 1, 2][..], &[0, 0, 0, 0, 1, 3][..]));
+        assert_eq!((&datagram[50..], next), (&protected[..], 0x0104));
     }
 
     #[test]

@@ -106,8 +106,9 @@ fn a_repeated_hello_is_answered_with_the_same_flight() {
         let parts = datagrams(text);
         let mut server = Server::new();
         assert_eq!(server.answer(&parts, Duration::ZERO), FLIGHT);
-        assert_eq!(server.answer(&parts, Duration::from_millis(60)), FLIGHT, "{browser}");
-        assert!(server.answer(&parts, Duration::from_millis(61)).is_empty(), "{browser}: cool-down");
+        assert_eq!(server.answer(&parts, Duration::from_millis(99)), [], "{browser}: cool-down");
+        assert_eq!(server.answer(&parts, Duration::from_millis(230)), FLIGHT, "{browser}");
+        assert!(server.answer(&parts, Duration::from_millis(231)).is_empty(), "{browser}: cool-down");
     }
 }
 

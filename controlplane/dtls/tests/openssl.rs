@@ -67,11 +67,13 @@ fn print(identity: &Identity) -> Vec<Fingerprint> {
     vec![Fingerprint::of_certificate(FingerprintAlgorithm::Sha256, identity.parts().0)]
 }
 
+/// A length of 0 leaves SRTP out.
 fn openssl(command: &str, address: &[&str], cert: &Path, key: &Path, (profile, len): (&str, usize)) -> Openssl {
-    let len = len.to_string();
+    let len_text = len.to_string();
+    let srtp = ["-use_srtp", profile, "-keymatexport", "EXTRACTOR-dtls_srtp", "-keymatexportlen", &len_text];
     let child = Command::new("openssl")
-        .args([command, "-dtls1_2", "-use_srtp", profile, "-keymatexport", "EXTRACTOR-dtls_srtp", "-keymatexportlen"])
-        .arg(len)
+        .args([command, "-dtls1_2"])
+        .args(srtp.iter().filter(|_| len > 0))
         .args(address)
         .arg("-cert")
         .arg(cert)
@@ -192,20 +194,29 @@ fn an_openssl_server_exports_the_keys_we_hand_out() {
     }
 }
 
-#[test]
-fn an_openssl_peer_with_another_certificate_gets_no_keys() {
-    if !is_there() {
-        return;
-    }
-    let scratch = Scratch::new("mismatch");
+/// Our client against a server with these settings; why it failed.
+fn failure(name: &str, len: usize, is_expected: bool) -> (String, bool) {
+    let scratch = Scratch::new(name);
     let (ours, theirs) = (Identity::generate().expect("identity"), Identity::generate().expect("identity"));
     let (cert, key) = scratch.write(&theirs);
     let port = socket().local_addr().expect("bound").port().to_string();
-    let _process = openssl("s_server", &["-accept", &port, "-4"], &cert, &key, (PROFILES[0].0, 60));
+    let _process = openssl("s_server", &["-accept", &port, "-4"], &cert, &key, (PROFILES[0].0, len));
     let socket = socket();
     socket.connect(format!("127.0.0.1:{port}")).expect("connect");
-    let mut association = Association::new(&ours, Role::Client, print(&ours), Instant::now());
-    let reason = drive(&mut association, &socket).map(|(profile, ..)| profile);
-    assert_eq!(reason, Err("the peer's certificate does not match the signalled fingerprint".to_owned()));
-    assert!(association.is_disposable(Instant::now()), "failed at once, not by a deadline");
+    let expected = print(if is_expected { &theirs } else { &ours });
+    let mut association = Association::new(&ours, Role::Client, expected, Instant::now());
+    let reason = drive(&mut association, &socket).map(|(profile, ..)| profile).expect_err("no keys");
+    (reason, association.is_disposable(Instant::now()))
+}
+
+// S10: fingerprint and SRTP are checked, and failures come at once, not by a deadline
+#[test]
+fn openssl_servers_with_another_certificate_or_without_srtp_yield_no_keys() {
+    if !is_there() {
+        return;
+    }
+    let (reason, is_over) = failure("mismatch", 60, false);
+    assert_eq!((&reason[..], is_over), ("the peer's certificate does not match the signalled fingerprint", true));
+    let (reason, is_over) = failure("no-srtp", 0, true);
+    assert_eq!((&reason[..], is_over), ("no SRTP protection profile was negotiated", true));
 }
