@@ -1,0 +1,549 @@
+// SPDX-License-Identifier: Apache-2.0
+//! From intent to derived state: the change ring names what changed, the worker copies the record, validates the copy and
+//! uses only the copy. Runs between batches, at most 64 changes per turn.
+
+use core::sync::atomic::Ordering;
+
+use dataplane_abi::codec::{EgressMode, MediaKind, TransportKind};
+use dataplane_abi::durable::{EgressDurable, IngressDurable, TransportDurable, transport_state};
+use dataplane_abi::ids::{IngressId, SubscriptionRef, TrackRef, TransportRef};
+use dataplane_abi::intent::{SubscriptionIntent, TrackIntent, TransportIntent};
+use dataplane_abi::limits::ENCODINGS;
+use dataplane_abi::ring::{Change, change_kind};
+use dataplane_shm::publish;
+use dataplane_wire::codec::Codec;
+
+use crate::counting::{bump, read};
+use crate::keys;
+use crate::objects::egress::{Constants, Egress};
+use crate::objects::ingress::Ingress;
+use crate::objects::leg::Leg;
+use crate::receive::recorder::Recorder;
+use crate::worker::{Now, Source, Worker};
+
+/// Changes that one turn applies.
+const CHANGES_PER_TURN: usize = 64;
+/// A first sequence number lies below this, so that the peer sees no wrap before it has locked on (RELIABILITY S7).
+const FIRST_SEQ_MASK: u64 = 0x7fff;
+
+impl Worker {
+    /// Applies what the programmer changed; true where more is waiting.
+    pub fn apply_changes(&mut self, now: Now) -> bool {
+        if self.must_rescan || self.changes.overflowed() {
+            self.rescan(now);
+            return false;
+        }
+        for _ in 0..CHANGES_PER_TURN {
+            let Some(change) = self.changes.pop() else { return false };
+            self.apply(&change, now);
+        }
+        true
+    }
+
+    fn apply(&mut self, change: &Change, now: Now) {
+        match change.kind {
+            change_kind::TRANSPORT => self.transport_changed(change.slot, now),
+            change_kind::TRACK => self.track_changed(change.slot),
+            change_kind::SUBSCRIPTION => self.subscription_changed(change.slot, now),
+            change_kind::ROOM => {}
+            _ => {
+                self.count(|counters| bump(&counters.stale_references));
+            }
+        }
+    }
+
+    /// Reads every published record: at start, and where the change ring overflowed.
+    fn rescan(&mut self, now: Now) {
+        self.must_rescan = false;
+        self.changes.catch_up();
+        self.count(|counters| bump(&counters.rescans));
+        let capacities = *self.segment.capacities();
+        for slot in 0..capacities.tracks {
+            self.track_changed(slot);
+        }
+        for slot in 0..capacities.subscriptions {
+            self.subscription_changed(slot, now);
+        }
+        for slot in 0..capacities.transports {
+            self.transport_changed(slot, now);
+        }
+    }
+
+    fn refuse(&self) {
+        self.count(|counters| bump(&counters.intent_refused));
+    }
+
+    fn transport_changed(&mut self, slot: u32, now: Now) {
+        let Some(intent) = self.segment.intent_transport(slot) else {
+            self.remove_transport(slot);
+            return;
+        };
+        let transport = TransportRef::at(slot, intent.generation);
+        if transport.is_none() || TransportKind::from_code(intent.kind) != Some(TransportKind::Webrtc) {
+            self.refuse();
+            self.remove_transport(slot);
+            return;
+        }
+        if self.doors.get(slot).is_some_and(|door| door.transport != transport) {
+            self.remove_transport(slot);
+        }
+        if !self.doors.upsert(transport, &intent.credentials) {
+            self.refuse();
+            return;
+        }
+        if let Some(leg) = self.leg_of(transport) {
+            self.update_leg(leg, &intent);
+        } else if self.owns(transport) {
+            self.create_leg(transport, now);
+        }
+    }
+
+    /// Whether the durable record names this worker as the owner of this generation.
+    pub(crate) fn owns(&self, transport: TransportRef) -> bool {
+        let Some(durable) = self.segment.transport(transport.slot) else { return false };
+        durable.owner.load(Ordering::Acquire) == self.owner_word(transport)
+    }
+
+    /// The word that claims a transport for this worker.
+    pub(crate) fn owner_word(&self, transport: TransportRef) -> u64 {
+        (u64::from(transport.generation) << 32) | (u64::from(self.config.worker.0) + 1)
+    }
+
+    /// Takes a transport that the durable record gives to this worker; finds its paths there, its tracks and subscriptions
+    /// in the links.
+    pub(crate) fn create_leg(&mut self, transport: TransportRef, now: Now) -> Option<u32> {
+        let intent = self.segment.intent_transport(transport.slot)?;
+        if intent.generation != transport.generation {
+            return None;
+        }
+        let mut leg = Leg::new(transport, now.mono_ns);
+        if let Some(durable) = self.segment.transport(transport.slot) {
+            restore_paths(&mut leg, durable);
+        }
+        let slot = self.legs.insert(leg).ok()?;
+        *self.leg_at.get_mut(transport.index())? = slot.saturating_add(1);
+        self.update_leg(slot, &intent);
+        let flows: [_; dataplane_abi::limits::PATHS] =
+            self.legs.get(slot).map_or([None; dataplane_abi::limits::PATHS], |leg| leg.paths.map(|path| path.flow));
+        for flow in flows.into_iter().flatten() {
+            self.admit(flow, transport);
+        }
+        let mut track = self.tracks_of.first(transport.slot);
+        while let Some(at) = track {
+            track = self.tracks_of.after(at);
+            self.track_changed(at);
+        }
+        let mut subscription = self.subscriptions_of.first(transport.slot);
+        while let Some(at) = subscription {
+            subscription = self.subscriptions_of.after(at);
+            self.subscription_changed(at, now);
+        }
+        self.wheel.arm(slot, now.mono_ns.saturating_add(u64::from(transport.slot % 20) * 1_000_000));
+        self.count(|counters| counters.transports_owned.store(self.legs.len() as u64, Ordering::Relaxed));
+        Some(slot)
+    }
+
+    fn update_leg(&mut self, slot: u32, intent: &TransportIntent) {
+        let Some(leg) = self.legs.get_mut(slot) else { return };
+        leg.apply(intent);
+        if leg.key == intent.key {
+            return;
+        }
+        leg.key = intent.key;
+        let record = if intent.key.is_none() { None } else { self.segment.key(intent.key) };
+        match record.as_ref().and_then(keys::contexts) {
+            Some((rx, tx)) => {
+                leg.rx = Some(rx);
+                leg.tx = Some(tx);
+            }
+            None => {
+                leg.rx = None;
+                leg.tx = None;
+                if !intent.key.is_none() {
+                    self.refuse();
+                }
+            }
+        }
+    }
+
+    fn remove_transport(&mut self, slot: u32) {
+        let Some(door) = self.doors.remove(slot) else { return };
+        for flow in door.flows.into_iter().flatten() {
+            if self.flows.get(&flow) == Some(door.transport) {
+                self.flows.remove(&flow);
+            }
+        }
+        self.count(|counters| counters.flows.store(self.flows.len() as u64, Ordering::Relaxed));
+        let Some(leg) = self.leg_of(door.transport) else { return };
+        let mut track = self.tracks_of.first(slot);
+        while let Some(at) = track {
+            track = self.tracks_of.after(at);
+            self.remove_track_state(at);
+        }
+        let mut subscription = self.subscriptions_of.first(slot);
+        while let Some(at) = subscription {
+            subscription = self.subscriptions_of.after(at);
+            self.remove_egress(at);
+        }
+        if let Some(leg) = self.legs.remove(leg) {
+            leg.recorder.map(|recorder| self.recorders.remove(recorder));
+            for path in leg.paths.into_iter().filter_map(|path| path.slot) {
+                self.closed_paths.push(path);
+            }
+        }
+        if let Some(place) = self.leg_at.get_mut(slot as usize) {
+            *place = 0;
+        }
+        if let Some(durable) = self.segment.transport(slot)
+            && durable.owner.load(Ordering::Relaxed) == self.owner_word(door.transport)
+        {
+            publish::store_u32(&durable.generation, 0);
+            publish::store_u64(&durable.owner, 0);
+        }
+        self.count(|counters| counters.transports_owned.store(self.legs.len() as u64, Ordering::Relaxed));
+    }
+
+    fn track_changed(&mut self, slot: u32) {
+        let Some(intent) = self.segment.intent_track(slot) else {
+            self.remove_track_state(slot);
+            self.remove_cohorts(slot);
+            self.tracks_of.unlink(slot);
+            return;
+        };
+        if !is_valid_track(&intent) {
+            self.refuse();
+            return;
+        }
+        self.tracks_of.link(intent.transport.slot, slot);
+        let Some(leg) = self.leg_of(intent.transport) else { return };
+        let track = TrackRef::at(slot, intent.generation);
+        for (encoding, signalled) in (0_u8..).zip(intent.encodings.iter().take(usize::from(intent.encoding_count))) {
+            let id = IngressId::of(slot, encoding);
+            if let Some(known) = self.ingress_of(id).and_then(|slot| self.ingresses.get(slot)) {
+                if known.track == track {
+                    continue;
+                }
+                self.remove_ingress(id);
+            }
+            self.create_ingress(id, track, leg, &intent, (signalled.ssrc, signalled.rtx_ssrc));
+        }
+    }
+
+    fn create_ingress(
+        &mut self,
+        id: IngressId,
+        track: TrackRef,
+        leg: u32,
+        intent: &TrackIntent,
+        signalled: (u32, u32),
+    ) {
+        let Some(ingress) = Ingress::new(id, track, leg, intent) else { return };
+        let Ok(slot) = self.ingresses.insert(ingress) else { return };
+        if let Some(place) = self.ingress_at.get_mut(id.index()) {
+            *place = slot.saturating_add(1);
+        }
+        if let Some(owner) = self.legs.get_mut(leg) {
+            owner.has_ingress = true;
+            if owner.recorder.is_none() {
+                owner.recorder = self.recorders.insert(Recorder::new()).ok();
+            }
+        }
+        let segment = self.segment.clone();
+        let Some(durable) = segment.ingress(id) else { return };
+        if durable.generation.load(Ordering::Acquire) != track.generation {
+            begin_ingress(durable, track.generation);
+        }
+        // A predecessor's log is not readable any more: its chunks went back with its pool.
+        publish::store_u64(&durable.log, 0);
+        publish::store_u64(&durable.keyframe, 0);
+        let (ssrc, rtx_ssrc) = signalled;
+        let learned = (durable.ssrc.load(Ordering::Relaxed), durable.rtx_ssrc.load(Ordering::Relaxed));
+        self.bind_source(leg, slot, if learned.0 != 0 { learned.0 } else { ssrc }, false);
+        self.bind_source(leg, slot, if learned.1 != 0 { learned.1 } else { rtx_ssrc }, true);
+    }
+
+    /// Lets an SSRC of a leg mean an ingress stream; stored so that a successor knows it.
+    pub(crate) fn bind_source(&mut self, leg: u32, ingress_slot: u32, ssrc: u32, is_rtx: bool) {
+        if ssrc == 0 {
+            return;
+        }
+        let Some(transport) = self.legs.get(leg).map(|leg| leg.transport) else { return };
+        let Some(id) = self.ingresses.get(ingress_slot).map(|ingress| ingress.id) else { return };
+        if !self.sources.insert((transport.slot, ssrc), Source { ingress: ingress_slot, is_rtx }) {
+            return;
+        }
+        if let Some(durable) = self.segment.ingress(id) {
+            publish::store_u32(if is_rtx { &durable.rtx_ssrc } else { &durable.ssrc }, ssrc);
+        }
+    }
+
+    /// Forgets the ingress streams of a track.
+    fn remove_track_state(&mut self, track_slot: u32) {
+        for encoding in (0_u8..).take(ENCODINGS) {
+            self.remove_ingress(IngressId::of(track_slot, encoding));
+        }
+    }
+
+    fn remove_ingress(&mut self, id: IngressId) {
+        let Some(slot) = self.ingress_of(id) else { return };
+        let Some(ingress) = self.ingresses.remove(slot) else { return };
+        if let Some(place) = self.ingress_at.get_mut(id.index()) {
+            *place = 0;
+        }
+        if let Some(log) = ingress.log {
+            log.close(&mut self.chunks);
+        }
+        let Some(durable) = self.segment.ingress(id) else { return };
+        let ssrcs = [durable.ssrc.load(Ordering::Relaxed), durable.rtx_ssrc.load(Ordering::Relaxed)];
+        if let Some(transport) = self.legs.get(ingress.leg).map(|leg| leg.transport) {
+            for ssrc in ssrcs {
+                let key = (transport.slot, ssrc);
+                if self.sources.get(&key).is_some_and(|source| source.ingress == slot) {
+                    self.sources.remove(&key);
+                }
+            }
+        }
+        publish::store_u64(&durable.log, 0);
+        publish::store_u64(&durable.keyframe, 0);
+        publish::store_u32(&durable.generation, 0);
+    }
+
+    fn subscription_changed(&mut self, slot: u32, now: Now) {
+        let Some(intent) = self.segment.intent_subscription(slot) else {
+            self.remove_egress(slot);
+            self.subscriptions_of.unlink(slot);
+            return;
+        };
+        if !is_valid_subscription(&intent) {
+            self.refuse();
+            self.remove_egress(slot);
+            return;
+        }
+        self.subscriptions_of.link(intent.transport.slot, slot);
+        let subscription = SubscriptionRef::at(slot, intent.generation);
+        if let Some(known) = self.egress_of(slot).and_then(|slot| self.egresses.get(slot)) {
+            if known.subscription == subscription {
+                return;
+            }
+            self.remove_egress(slot);
+        }
+        if let Some(leg) = self.leg_of(intent.transport) {
+            self.create_egress(subscription, leg, &intent, now);
+        }
+    }
+
+    pub(crate) fn egress_of(&self, subscription_slot: u32) -> Option<u32> {
+        self.egress_at.get(subscription_slot as usize)?.checked_sub(1)
+    }
+
+    fn create_egress(&mut self, subscription: SubscriptionRef, leg: u32, intent: &SubscriptionIntent, now: Now) {
+        let track = self.segment.intent_track(intent.track.slot);
+        let Some(track) = track.filter(|track| track.generation == intent.track.generation && is_valid_track(track))
+        else {
+            self.count(|counters| bump(&counters.stale_references));
+            return;
+        };
+        // CONTRACTS 3 of the design: one SSRC of a transport never means two slots while its key lives.
+        let key = (intent.transport.slot, intent.ssrc);
+        if self.egress_by_ssrc.get(&key).is_some() {
+            self.refuse();
+            return;
+        }
+        let Some(mut egress) = Egress::new(subscription, leg, intent, &track, now.mono_ns) else { return };
+        let first = self.next_random() & FIRST_SEQ_MASK;
+        let first_rtx = self.next_random() & FIRST_SEQ_MASK;
+        if let Some(durable) = self.segment.egress(subscription.slot) {
+            if durable.generation.load(Ordering::Acquire) == subscription.generation {
+                resume_egress(&mut egress, durable);
+            } else {
+                begin_egress(durable, subscription.generation, intent, (first.max(1), first_rtx.max(1)));
+            }
+        }
+        let Ok(slot) = self.egresses.insert(egress) else { return };
+        if let Some(place) = self.egress_at.get_mut(subscription.index()) {
+            *place = slot.saturating_add(1);
+        }
+        self.egress_by_ssrc.insert(key, slot);
+        self.find_source(slot, now);
+    }
+
+    pub(crate) fn remove_egress(&mut self, subscription_slot: u32) {
+        let Some(slot) = self.egress_of(subscription_slot) else { return };
+        self.leave_cohorts(slot);
+        let Some(egress) = self.egresses.remove(slot) else { return };
+        if let Some(place) = self.egress_at.get_mut(subscription_slot as usize) {
+            *place = 0;
+        }
+        if let Some(transport) = self.legs.get(egress.leg).map(|leg| leg.transport) {
+            self.egress_by_ssrc.remove(&(transport.slot, egress.ssrc));
+        }
+    }
+
+    /// The track is gone: its receivers wait for another one.
+    fn remove_cohorts(&mut self, track_slot: u32) {
+        for encoding in (0_u8..).take(ENCODINGS) {
+            let id = IngressId::of(track_slot, encoding);
+            let Some(cohort) = self.cohort_of(id) else { continue };
+            self.empty_cohort(cohort);
+            self.cohorts.remove(cohort);
+            if let Some(place) = self.cohort_at.get_mut(id.index()) {
+                *place = 0;
+            }
+        }
+    }
+}
+
+fn is_valid_track(intent: &TrackIntent) -> bool {
+    intent.generation != 0
+        && MediaKind::from_code(intent.kind).is_some()
+        && Codec::from_u8(intent.codec).is_some()
+        && (1..=ENCODINGS).contains(&usize::from(intent.encoding_count))
+        && (8000..=192_000).contains(&intent.clock_rate)
+        && intent.pt < 128
+        && usize::from(intent.mid_len) <= intent.mid.len()
+        && usize::from(intent.cname_len) <= intent.cname.len()
+        && intent.encodings.iter().all(|encoding| usize::from(encoding.rid_len) <= encoding.rid.len())
+}
+
+fn is_valid_subscription(intent: &SubscriptionIntent) -> bool {
+    intent.generation != 0
+        && intent.ssrc != 0
+        && intent.ssrc != intent.rtx_ssrc
+        && intent.pt < 128
+        && EgressMode::from_code(intent.mode) == Some(EgressMode::Rewrite)
+        && usize::from(intent.mid_len) <= intent.mid.len()
+}
+
+fn restore_paths(leg: &mut Leg, durable: &TransportDurable) {
+    if durable.generation.load(Ordering::Acquire) != leg.transport.generation {
+        return;
+    }
+    for (path, kept) in leg.paths.iter_mut().zip(&durable.paths) {
+        let words = [0, 1, 2, 3, 4].map(|word: usize| kept.flow.get(word).map_or(0, read));
+        if words.get(4).is_some_and(|last| *last != 0) {
+            path.flow = Some(dataplane_abi::flow::FlowKey::from_words(words));
+            path.checked_ns = read(&kept.checked_ns);
+        }
+    }
+    let active = durable.active_path.load(Ordering::Relaxed);
+    leg.active = usize::try_from(active).ok().and_then(|active| active.checked_sub(1));
+    leg.consent_ns = read(&durable.consent_ns);
+    leg.is_silent = durable.state.load(Ordering::Relaxed) == transport_state::SILENT;
+}
+
+/// Begins a transport's record for the generation that was just claimed; the generation is stored last.
+pub(crate) fn begin_transport(durable: &TransportDurable, generation: u32) {
+    publish::store_u32(&durable.generation, 0);
+    let zero64 = [
+        &durable.consent_ns,
+        &durable.validated_ns,
+        &durable.twcc_next,
+        &durable.rx_packets,
+        &durable.rx_bytes,
+        &durable.tx_packets,
+        &durable.tx_bytes,
+        &durable.auth_failures,
+        &durable.rtt_us,
+        &durable.srtcp_next,
+    ];
+    for cell in zero64 {
+        publish::store_u64(cell, 0);
+    }
+    for path in &durable.paths {
+        for word in &path.flow {
+            publish::store_u64(word, 0);
+        }
+    }
+    for sender in &durable.rtcp_senders {
+        publish::store_u64(&sender.ssrc, 0);
+        publish::store_u64(&sender.top, 0);
+        for word in &sender.bits {
+            publish::store_u64(word, 0);
+        }
+    }
+    publish::store_u32(&durable.state, transport_state::WAITING);
+    publish::store_u32(&durable.active_path, 0);
+    publish::store_u32(&durable.generation, generation);
+}
+
+pub(crate) fn begin_ingress(durable: &IngressDurable, generation: u32) {
+    publish::store_u32(&durable.generation, 0);
+    publish::store_u32(&durable.ssrc, 0);
+    publish::store_u32(&durable.rtx_ssrc, 0);
+    reset_windows(durable);
+    let zero64 = [
+        &durable.packets,
+        &durable.bytes,
+        &durable.repaired,
+        &durable.lost,
+        &durable.keyframes,
+        &durable.keyframe_requests,
+        &durable.nacks,
+        &durable.log,
+        &durable.last_arrival_ns,
+        &durable.newest_rtp_ts,
+    ];
+    for cell in zero64 {
+        publish::store_u64(cell, 0);
+    }
+    publish::store_u32(&durable.generation, generation);
+}
+
+/// Forgets what was received: another SSRC has another index (RFC 3711 §3.2.3).
+pub(crate) fn reset_windows(durable: &IngressDurable) {
+    for word in durable.bits.iter().chain(&durable.rtx_bits) {
+        publish::store_u64(word, 0);
+    }
+    let cells = [
+        &durable.top,
+        &durable.rtx_top,
+        &durable.sr_ntp,
+        &durable.sr_rtp,
+        &durable.sr_arrival_ns,
+        &durable.stored_top,
+        &durable.keyframe,
+        &durable.keyframe_ns,
+    ];
+    for cell in cells {
+        publish::store_u64(cell, 0);
+    }
+}
+
+fn begin_egress(durable: &EgressDurable, generation: u32, intent: &SubscriptionIntent, first: (u64, u64)) {
+    publish::store_u32(&durable.generation, 0);
+    publish::store_u32(&durable.ssrc, intent.ssrc);
+    publish::store_u32(&durable.rtx_ssrc, intent.rtx_ssrc);
+    publish::store_u64(&durable.next_index, first.0);
+    publish::store_u64(&durable.rtx_next, first.1);
+    for word in &durable.spent {
+        publish::store_u64(word, u64::MAX);
+    }
+    let zero64 = [
+        &durable.key,
+        &durable.last,
+        &durable.packets,
+        &durable.octets,
+        &durable.retransmitted,
+        &durable.nacked,
+        &durable.keyframe_requests,
+        &durable.source,
+        &durable.report,
+        &durable.segment_count,
+    ];
+    for cell in zero64 {
+        publish::store_u64(cell, 0);
+    }
+    for segment in &durable.segments {
+        publish::store_u64(&segment.first, 0);
+    }
+    publish::store_u32(&durable.generation, generation);
+}
+
+fn resume_egress(egress: &mut Egress, durable: &EgressDurable) {
+    let last = Constants::from_words(0, read(&durable.last));
+    egress.last.rtp_ts = last.rtp_ts;
+    egress.last.picture_id = last.picture_id;
+    egress.last.tl0 = last.tl0;
+    egress.last.keyidx = last.keyidx;
+    egress.last.is_any = read(&durable.packets) > 0;
+}

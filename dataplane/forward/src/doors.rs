@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What each worker knows of every transport, whoever owns it: credentials, and which tracks and subscriptions hang on it.
+
+use dataplane_abi::flow::FlowKey;
+use dataplane_abi::ids::TransportRef;
+use dataplane_abi::intent::Credential;
+use dataplane_abi::limits::PATHS;
+
+use crate::hold::map::FixedMap;
+use crate::hold::slab::Slab;
+
+/// A transport seen from outside: enough to verify a check.
+pub(crate) struct Door {
+    pub(crate) transport: TransportRef,
+    pub(crate) credentials: [Credential; 2],
+    /// Flows that this worker admitted for the transport, least recently used first out.
+    pub(crate) flows: [Option<FlowKey>; PATHS],
+    pub(crate) next_flow: usize,
+}
+
+/// All doors of a worker.
+pub(crate) struct Doors {
+    doors: Slab<Door>,
+    door_at: Vec<u32>,
+    /// Our user fragment → (door, credential).
+    by_ufrag: FixedMap<[u8; 16], (u32, u8)>,
+}
+
+impl Doors {
+    pub(crate) fn new(transports: usize, seed: u64) -> Self {
+        Self {
+            doors: Slab::new(transports),
+            door_at: vec![0; transports],
+            by_ufrag: FixedMap::new(transports.saturating_mul(2), seed),
+        }
+    }
+
+    fn slot_of(&self, transport_slot: u32) -> Option<u32> {
+        self.door_at.get(transport_slot as usize)?.checked_sub(1)
+    }
+
+    pub(crate) fn get(&self, transport_slot: u32) -> Option<&Door> {
+        self.doors.get(self.slot_of(transport_slot)?)
+    }
+
+    pub(crate) fn get_mut(&mut self, transport_slot: u32) -> Option<&mut Door> {
+        let slot = self.slot_of(transport_slot)?;
+        self.doors.get_mut(slot)
+    }
+
+    /// Whose check this is, and under which credential.
+    pub(crate) fn lookup(&self, local_ufrag: &[u8]) -> Option<(&Door, &Credential, u8)> {
+        let key = ufrag_key(local_ufrag)?;
+        let (door, which) = self.by_ufrag.get(&key)?;
+        let door = self.doors.get(door)?;
+        Some((door, door.credentials.get(usize::from(which))?, which))
+    }
+
+    /// Stores or replaces the credentials of a transport.
+    pub(crate) fn upsert(&mut self, transport: TransportRef, credentials: &[Credential; 2]) -> bool {
+        if self.get(transport.slot).is_some_and(|door| door.transport != transport) {
+            return false;
+        }
+        self.forget_ufrags(transport.slot);
+        let slot = match self.slot_of(transport.slot) {
+            Some(slot) => slot,
+            None => {
+                let door = Door { transport, credentials: *credentials, flows: [None; PATHS], next_flow: 0 };
+                let Ok(slot) = self.doors.insert(door) else { return false };
+                if let Some(place) = self.door_at.get_mut(transport.slot as usize) {
+                    *place = slot.saturating_add(1);
+                }
+                slot
+            }
+        };
+        let Some(door) = self.doors.get_mut(slot) else { return false };
+        door.credentials = *credentials;
+        for (which, credential) in (0_u8..).zip(credentials) {
+            if let Some(key) = credential.local_ufrag.get(..usize::from(credential.local_ufrag_len)).and_then(ufrag_key)
+            {
+                self.by_ufrag.insert(key, (slot, which));
+            }
+        }
+        true
+    }
+
+    fn forget_ufrags(&mut self, transport_slot: u32) {
+        let Some(door) = self.slot_of(transport_slot).and_then(|slot| self.doors.get(slot)) else { return };
+        for credential in door.credentials {
+            if let Some(key) = credential.local_ufrag.get(..usize::from(credential.local_ufrag_len)).and_then(ufrag_key)
+            {
+                self.by_ufrag.remove(&key);
+            }
+        }
+    }
+
+    pub(crate) fn remove(&mut self, transport_slot: u32) -> Option<Door> {
+        self.forget_ufrags(transport_slot);
+        let slot = self.slot_of(transport_slot)?;
+        if let Some(place) = self.door_at.get_mut(transport_slot as usize) {
+            *place = 0;
+        }
+        self.doors.remove(slot)
+    }
+}
+
+/// A user fragment as a map key; empty ones and those longer than ours ever are name nobody.
+fn ufrag_key(ufrag: &[u8]) -> Option<[u8; 16]> {
+    if ufrag.is_empty() {
+        return None;
+    }
+    let mut key = [0; 16];
+    key.get_mut(..ufrag.len())?.copy_from_slice(ufrag);
+    Some(key)
+}
+
+/// Which objects (tracks, subscriptions) hang on which transport: singly linked lists over slots.
+pub(crate) struct Links {
+    heads: Vec<u32>,
+    next: Vec<u32>,
+    owner: Vec<u32>,
+}
+
+impl Links {
+    pub(crate) fn new(transports: usize, objects: usize) -> Self {
+        Self { heads: vec![0; transports], next: vec![0; objects], owner: vec![0; objects] }
+    }
+
+    /// Hangs an object on a transport; an object that hangs on another one is moved.
+    pub(crate) fn link(&mut self, transport_slot: u32, object: u32) {
+        let wanted = transport_slot.saturating_add(1);
+        if self.owner.get(object as usize) == Some(&wanted) {
+            return;
+        }
+        self.unlink(object);
+        let Some(head) = self.heads.get_mut(transport_slot as usize) else { return };
+        if let (Some(next), Some(owner)) = (self.next.get_mut(object as usize), self.owner.get_mut(object as usize)) {
+            *next = *head;
+            *owner = wanted;
+            *head = object.saturating_add(1);
+        }
+    }
+
+    pub(crate) fn unlink(&mut self, object: u32) {
+        let Some(transport) = self.owner.get(object as usize).and_then(|owner| owner.checked_sub(1)) else { return };
+        let after = self.next.get(object as usize).copied().unwrap_or(0);
+        if let Some(owner) = self.owner.get_mut(object as usize) {
+            *owner = 0;
+        }
+        let wanted = object.saturating_add(1);
+        let mut at = self.heads.get(transport as usize).copied().unwrap_or(0);
+        if at == wanted {
+            if let Some(head) = self.heads.get_mut(transport as usize) {
+                *head = after;
+            }
+            return;
+        }
+        while let Some(slot) = at.checked_sub(1) {
+            let Some(next) = self.next.get_mut(slot as usize) else { return };
+            if *next == wanted {
+                *next = after;
+                return;
+            }
+            at = *next;
+        }
+    }
+
+    pub(crate) fn first(&self, transport_slot: u32) -> Option<u32> {
+        self.heads.get(transport_slot as usize)?.checked_sub(1)
+    }
+
+    pub(crate) fn after(&self, object: u32) -> Option<u32> {
+        self.next.get(object as usize)?.checked_sub(1)
+    }
+
+    /// Objects of a transport. The list must not change while it is walked by hand with [`Self::first`] and [`Self::after`].
+    pub(crate) fn of(&self, transport_slot: u32) -> impl Iterator<Item = u32> + '_ {
+        std::iter::successors(self.first(transport_slot), |object| self.after(*object))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn objects_hang_on_one_transport_at_a_time() {
+        let mut links = Links::new(4, 8);
+        for object in 0..4 {
+            links.link(1, object);
+        }
+        links.link(2, 2);
+        links.unlink(0);
+        links.link(1, 1);
+        assert_eq!(links.of(1).collect::<Vec<_>>(), vec![3, 1]);
+        assert_eq!(links.of(2).collect::<Vec<_>>(), vec![2]);
+        assert_eq!(links.of(3).count(), 0);
+    }
+
+    fn credential(ufrag: &[u8]) -> Credential {
+        let mut credential = Credential::zeroed();
+        credential.local_ufrag[..ufrag.len()].copy_from_slice(ufrag);
+        credential.local_ufrag_len = u8::try_from(ufrag.len()).unwrap();
+        credential
+    }
+
+    #[test]
+    fn a_restart_keeps_both_credentials_and_removal_forgets_them() {
+        let mut doors = Doors::new(4, 3);
+        let transport = TransportRef::at(2, 5);
+        assert!(doors.upsert(transport, &[credential(b"old1"), Credential::zeroed()]));
+        assert!(doors.upsert(transport, &[credential(b"new1"), credential(b"old1")]));
+        assert_eq!(doors.lookup(b"old1").map(|(door, _, which)| (door.transport, which)), Some((transport, 1)));
+        assert_eq!(doors.lookup(b"new1").map(|(_, _, which)| which), Some(0));
+        assert!(doors.lookup(b"").is_none() && doors.lookup(&[b'x'; 40]).is_none());
+        assert!(doors.remove(2).is_some());
+        assert!(doors.lookup(b"new1").is_none() && doors.lookup(b"old1").is_none());
+    }
+}

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+//! From a record of the keys section to SRTP contexts. The record's copy is wiped with the master keys.
+
+use dataplane_abi::codec::Cipher;
+use dataplane_abi::intent::KeyIntent;
+use dataplane_srtp::{MasterKey, Profile, RxContext, TxContext};
+
+/// Contexts of a transport, or nothing where the record makes no sense.
+pub(crate) fn contexts(record: &KeyIntent) -> Option<(RxContext, TxContext)> {
+    let profile = match Cipher::from_code(record.cipher)? {
+        Cipher::AeadAes128Gcm => Profile::AeadAes128Gcm,
+        Cipher::AeadAes256Gcm => Profile::AeadAes256Gcm,
+        Cipher::AesCm128HmacSha1_80 => Profile::AesCm128HmacSha1_80,
+        Cipher::None => return None,
+    };
+    let half = |key: &[u8], salt: &[u8]| {
+        let key = key.get(..usize::from(record.key_len))?;
+        let salt = salt.get(..usize::from(record.salt_len))?;
+        MasterKey::new(profile, key, salt).ok()
+    };
+    let rx = half(&record.rx_key, &record.rx_salt)?;
+    let tx = half(&record.tx_key, &record.tx_salt)?;
+    Some((RxContext::new(&rx), TxContext::new(&tx)))
+}
+
+/// Stores of a replay window go through `shm::publish`, so that tests can stop at each of them.
+pub(crate) struct Durable;
+
+impl dataplane_srtp::Publish for Durable {
+    fn store(&self, cell: &core::sync::atomic::AtomicU64, value: u64) {
+        dataplane_shm::publish::store_u64(cell, value);
+    }
+}

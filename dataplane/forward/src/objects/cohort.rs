@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A cohort: the receivers of one source and encoding at one worker, which share decisions, numbers and a cursor.
+
+use dataplane_abi::codec::MediaKind;
+use dataplane_abi::ids::{IngressId, TrackRef};
+
+use crate::hold::paged::PagedList;
+use crate::objects::numbers::Numbers;
+
+const LATE: usize = 32;
+
+/// The packet that is being sent to the members.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Current {
+    pub(crate) ext_seq: u64,
+    pub(crate) number: u64,
+    pub(crate) is_late: bool,
+}
+
+/// Receivers of one ingress stream at this worker.
+pub(crate) struct Cohort {
+    pub(crate) ingress: IngressId,
+    pub(crate) track: TrackRef,
+    pub(crate) kind: MediaKind,
+    /// Grows when the numbering begins anew.
+    pub(crate) generation: u32,
+    /// Value of `IngressDurable::log` that the cursor belongs to.
+    pub(crate) log: u64,
+    /// Next number to begin.
+    pub(crate) cursor: u64,
+    /// The cursor has a place: the log was there when the cohort began to run.
+    pub(crate) is_running: bool,
+    pub(crate) current: Option<Current>,
+    /// Next member for `current`.
+    pub(crate) position: u32,
+    pub(crate) members: PagedList,
+    pub(crate) waiting: PagedList,
+    /// Egress streams that use this cohort's numbers or wait for it: members, catching up, waiting.
+    pub(crate) attached: u32,
+    pub(crate) numbers: Numbers,
+    late: [u64; LATE],
+    late_count: usize,
+    /// It is in a run queue.
+    pub(crate) is_queued: bool,
+    /// A keyframe was asked for on behalf of those that wait.
+    pub(crate) asked_ns: u64,
+    /// The publisher's worker was told that there are receivers here.
+    pub(crate) is_interested: bool,
+}
+
+impl Cohort {
+    pub(crate) fn new(ingress: IngressId, track: TrackRef, kind: MediaKind, generation: u32) -> Self {
+        Self {
+            ingress,
+            track,
+            kind,
+            generation,
+            log: 0,
+            cursor: 0,
+            is_running: false,
+            current: None,
+            position: 0,
+            members: PagedList::new(),
+            waiting: PagedList::new(),
+            attached: 0,
+            numbers: Numbers::new(),
+            late: [0; LATE],
+            late_count: 0,
+            is_queued: false,
+            asked_ns: 0,
+            is_interested: false,
+        }
+    }
+
+    /// Remembers a packet that arrived behind the cursor. Beyond 32 the repair is left to NACK and RTX.
+    pub(crate) fn push_late(&mut self, ext_seq: u64) {
+        if let Some(place) = self.late.get_mut(self.late_count) {
+            *place = ext_seq;
+            self.late_count = self.late_count.saturating_add(1);
+        }
+    }
+
+    /// The next late packet.
+    pub(crate) fn pop_late(&mut self) -> Option<u64> {
+        self.late_count = self.late_count.checked_sub(1)?;
+        self.late.get(self.late_count).copied()
+    }
+
+    /// Members that the packet under way has not reached.
+    pub(crate) fn pending(&self) -> u64 {
+        if self.current.is_some() { u64::from(self.members.len().saturating_sub(self.position)) } else { 0 }
+    }
+}

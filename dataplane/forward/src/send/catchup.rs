@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A joiner that is served from the packet store: it reads from the cached keyframe with a cursor of its own and becomes a
+//! member when it meets the cohort's (CONTRACTS 10 of the design). A cohort of one, without a packet queue.
+
+use core::sync::atomic::Ordering;
+
+use dataplane_abi::store::packet_flags;
+use dataplane_io::port::Port;
+
+use crate::counting::{add, bump, read};
+use crate::objects::egress::Feed;
+use crate::send::rewrite::{Outcome, Packet};
+use crate::send::tile::Progress;
+use crate::worker::{Now, Worker};
+
+/// What may be sent at once: a keyframe's worth.
+const BURST_BYTES: u64 = 128 * 1024;
+/// Beyond the burst: 1.5 × the start estimate of 1 Mbit/s, and at least what streams run at.
+const RATE_BYTES_PER_S: u64 = 1_000_000;
+/// Packets of one receiver in one tile.
+const PACKETS: usize = 16;
+
+impl Worker {
+    /// Begins to serve an egress stream from the cached keyframe; false where there is none that is young enough.
+    pub(crate) fn catch_up_from_cache(&mut self, egress_slot: u32, cohort_slot: u32, now: Now) -> bool {
+        let segment = self.segment.clone();
+        let Some((id, track)) = self.cohorts.get(cohort_slot).map(|cohort| (cohort.ingress, cohort.track)) else {
+            return false;
+        };
+        let Some(durable) = segment.ingress(id) else { return false };
+        let keyframe = durable.keyframe.load(Ordering::Acquire);
+        let age = now.mono_ns.saturating_sub(read(&durable.keyframe_ns));
+        if keyframe == 0
+            || age > self.config.keyframe_cache_ns
+            || durable.generation.load(Ordering::Acquire) != track.generation
+        {
+            return false;
+        }
+        let log = durable.log.load(Ordering::Acquire);
+        let ext_seq = keyframe.saturating_sub(1);
+        let Some(stored) = segment.log_reader(log).and_then(|reader| reader.get(ext_seq)) else { return false };
+        if let Some(cohort) = self.cohorts.get_mut(cohort_slot)
+            && (!cohort.is_running || cohort.log != log)
+        {
+            if cohort.members.len() > 0 || cohort.current.is_some() {
+                return false;
+            }
+            self.cohort_generation = self.cohort_generation.wrapping_add(1).max(1);
+            cohort.generation = self.cohort_generation;
+            cohort.numbers = crate::objects::numbers::Numbers::new();
+            cohort.log = log;
+            cohort.is_running = true;
+            cohort.cursor = read(&durable.stored_top);
+        }
+        if !self.catching_up.push(egress_slot) {
+            return false;
+        }
+        self.begin_stretch(egress_slot, cohort_slot, ext_seq, &stored);
+        if let Some(egress) = self.egresses.get_mut(egress_slot) {
+            egress.feed = Feed::CatchUp;
+            egress.cohort = cohort_slot;
+            egress.cursor = ext_seq;
+            egress.burst_bytes = BURST_BYTES;
+            egress.burst_ns = now.mono_ns;
+        }
+        self.attach(cohort_slot);
+        true
+    }
+
+    pub(crate) fn send_catching_up<P: Port>(&mut self, port: &mut P, now: Now, progress: &mut Progress) {
+        for _ in 0..self.catching_up.len() {
+            if progress.is_done() {
+                return;
+            }
+            let Some(slot) = self.catching_up.pop() else { return };
+            if self.egresses.get(slot).is_some_and(|egress| egress.feed == Feed::CatchUp)
+                && !self.catch_up(port, slot, now, progress)
+            {
+                self.catching_up.push(slot);
+            }
+        }
+    }
+
+    /// Sends some packets to one receiver; true when it needs no cursor of its own any more.
+    fn catch_up<P: Port>(&mut self, port: &mut P, slot: u32, now: Now, progress: &mut Progress) -> bool {
+        let segment = self.segment.clone();
+        for _ in 0..PACKETS {
+            if progress.is_done() {
+                return false;
+            }
+            let Some(egress) = self.egresses.get_mut(slot) else { return true };
+            let (cursor, cohort_slot) = (egress.cursor, egress.cohort);
+            refill(&mut egress.burst_bytes, &mut egress.burst_ns, now);
+            let may_send = egress.burst_bytes > 0;
+            let Some(cohort) = self.cohorts.get(cohort_slot) else { return self.start_over(slot) };
+            if cursor >= cohort.cursor {
+                return self.merge(slot, cohort_slot);
+            }
+            if !may_send {
+                return false;
+            }
+            let number = cohort.numbers.number(cursor);
+            let stored = segment.log_reader(cohort.log).and_then(|reader| reader.get(cursor));
+            let outcome = match (stored, number) {
+                (Some(stored), Some(number)) if stored.info().flags & packet_flags::PADDING == 0 => {
+                    let packet = Packet {
+                        ext_seq: cursor,
+                        number,
+                        is_late: false,
+                        head: stored.head(),
+                        info: stored.info(),
+                        stored,
+                    };
+                    self.count(|counters| bump(&counters.offered));
+                    Some(self.send_packet(port, slot, &packet, now))
+                }
+                _ => None,
+            };
+            if !self.settle_catch_up(slot, outcome, progress) {
+                return false;
+            }
+        }
+        false
+    }
+
+    /// Counts an outcome and moves the receiver's cursor; false where the port is full.
+    fn settle_catch_up(&mut self, slot: u32, outcome: Option<Outcome>, progress: &mut Progress) -> bool {
+        let mut sent = 0;
+        match outcome {
+            Some(Outcome::Full) => {
+                // It was not offered after all: it will be, again.
+                self.count(|counters| add(&counters.offered, u64::MAX));
+                progress.is_full = true;
+                return false;
+            }
+            Some(Outcome::Sent(len)) => {
+                sent = len as u64;
+                progress.committed(len);
+                self.count(|counters| bump(&counters.sent));
+            }
+            Some(Outcome::Skipped(reason)) => {
+                self.count(|counters| counters.skipped.get(reason.index()).map(bump));
+            }
+            None => {}
+        }
+        if let Some(egress) = self.egresses.get_mut(slot) {
+            egress.cursor = egress.cursor.saturating_add(1);
+            egress.burst_bytes = egress.burst_bytes.saturating_sub(sent);
+        }
+        true
+    }
+
+    /// The cursors have met: from here on the receiver is a member. Only between packets.
+    fn merge(&mut self, slot: u32, cohort_slot: u32) -> bool {
+        if self.cohorts.get(cohort_slot).is_some_and(|cohort| cohort.current.is_some()) {
+            return false;
+        }
+        if self.add_member(slot, cohort_slot) {
+            // The catch-up's own count goes; the membership has taken its place.
+            if let Some(cohort) = self.cohorts.get_mut(cohort_slot) {
+                cohort.attached = cohort.attached.saturating_sub(1);
+            }
+            return true;
+        }
+        self.start_over(slot)
+    }
+
+    fn start_over(&mut self, slot: u32) -> bool {
+        if let Some(egress) = self.egresses.get_mut(slot) {
+            egress.feed = Feed::Idle;
+        }
+        true
+    }
+}
+
+fn refill(bytes: &mut u64, at_ns: &mut u64, now: Now) {
+    let passed = now.mono_ns.saturating_sub(*at_ns);
+    *at_ns = now.mono_ns;
+    let gained = u128::from(passed).saturating_mul(u128::from(RATE_BYTES_PER_S)) / 1_000_000_000;
+    *bytes = bytes.saturating_add(u64::try_from(gained).unwrap_or(0)).min(BURST_BYTES);
+}

@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A cohort's cursor: which packet is next, and to which member it goes next.
+
+use core::sync::atomic::Ordering;
+
+use dataplane_abi::codec::MediaKind;
+use dataplane_abi::drop_reason::SkipReason;
+use dataplane_abi::limits::TILE;
+use dataplane_abi::store::packet_flags;
+use dataplane_io::port::Port;
+use dataplane_shm::Segment;
+use dataplane_shm::store::{LogReader, Stored};
+
+use crate::counting::{add, bump, read};
+use crate::objects::cohort::Current;
+use crate::send::rewrite::{Outcome, Packet};
+use crate::send::tile::Progress;
+use crate::worker::{Now, Worker};
+
+/// A cursor that is further behind than this skips to what is newest (CONTRACTS 1 of the design).
+const AUDIO_LAG_NS: u64 = 100_000_000;
+const VIDEO_LAG_NS: u64 = 500_000_000;
+/// Missing or unwanted packets that one call passes over.
+const STEPS: usize = 512;
+
+/// How a cohort's run ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Run {
+    /// Nothing is left.
+    Idle,
+    /// The tile is full, the cohort is not done.
+    More,
+    /// The port has no room.
+    Full,
+}
+
+impl Worker {
+    /// Sends packets of a cohort until the tile is full or nothing is left.
+    pub(crate) fn run_cohort<P: Port>(&mut self, port: &mut P, slot: u32, now: Now, progress: &mut Progress) -> Run {
+        let segment = self.segment.clone();
+        for _ in 0..STEPS {
+            if progress.is_done() {
+                return if progress.is_full { Run::Full } else { Run::More };
+            }
+            let has_current = self.cohorts.get(slot).is_some_and(|cohort| cohort.current.is_some());
+            if !has_current && !self.begin_packet(&segment, slot, now) {
+                return Run::Idle;
+            }
+            if !self.continue_packet(port, &segment, slot, now, progress) {
+                return if progress.is_full { Run::Full } else { Run::More };
+            }
+        }
+        Run::More
+    }
+
+    /// Finds the next packet that somebody gets; false where there is none.
+    fn begin_packet(&mut self, segment: &Segment, slot: u32, now: Now) -> bool {
+        let Some(reader) = self.open_reader(segment, slot) else { return false };
+        if self.begin_late(reader, slot) {
+            return true;
+        }
+        let Some(id) = self.cohorts.get(slot).map(|cohort| cohort.ingress) else { return false };
+        let Some(durable) = segment.ingress(id) else { return false };
+        for _ in 0..STEPS {
+            let Some(cohort) = self.cohorts.get_mut(slot) else { return false };
+            let cursor = cohort.cursor;
+            if cursor >= durable.stored_top.load(Ordering::Acquire) {
+                return false;
+            }
+            let Some(stored) = reader.get(cursor) else {
+                // MEDIA_RULES G3: what is missing leaves a gap; if it comes, it comes as a late packet.
+                cohort.cursor = cursor.saturating_add(1);
+                continue;
+            };
+            let info = stored.info();
+            if info.flags & packet_flags::PADDING != 0 {
+                cohort.numbers.close(cursor.saturating_add(1), 1);
+                cohort.cursor = cursor.saturating_add(1);
+                continue;
+            }
+            if self.is_over_lag(slot, info.arrival_ns, now) && self.skip_lag(durable, slot, now) {
+                continue;
+            }
+            let is_entry = self.cohorts.get(slot).is_some_and(|cohort| {
+                cohort.waiting.len() > 0
+                    && (cohort.kind == MediaKind::Audio || info.flags & packet_flags::KEYFRAME != 0)
+            });
+            if is_entry {
+                self.admit_waiting(slot, cursor, &stored, now);
+            }
+            let Some(cohort) = self.cohorts.get_mut(slot) else { return false };
+            cohort.cursor = cursor.saturating_add(1);
+            if cohort.members.len() == 0 {
+                continue;
+            }
+            let Some(number) = cohort.numbers.number(cursor) else { continue };
+            cohort.current = Some(Current { ext_seq: cursor, number, is_late: false });
+            cohort.position = 0;
+            let members = u64::from(cohort.members.len());
+            self.count(|counters| add(&counters.offered, members));
+            return true;
+        }
+        true
+    }
+
+    /// A reader of the cohort's log; a log that is another one than before begins the cohort anew.
+    fn open_reader<'s>(&mut self, segment: &'s Segment, slot: u32) -> Option<LogReader<'s>> {
+        let cohort = self.cohorts.get_mut(slot)?;
+        if cohort.attached == 0 {
+            return None;
+        }
+        let durable = segment.ingress(cohort.ingress)?;
+        if durable.generation.load(Ordering::Acquire) != cohort.track.generation {
+            return None;
+        }
+        let log = durable.log.load(Ordering::Acquire);
+        let reader = segment.log_reader(log)?;
+        if cohort.is_running && cohort.log == log {
+            return Some(reader);
+        }
+        self.start_cohort(slot, log, durable);
+        Some(reader)
+    }
+
+    /// Puts the cursor at the newest keyframe where somebody waits for one, else at the newest packet.
+    fn start_cohort(&mut self, slot: u32, log: u64, durable: &dataplane_abi::durable::IngressDurable) {
+        while let Some(member) = self.cohorts.get(slot).and_then(|cohort| cohort.members.get(&self.pages, 0)) {
+            self.remove_member(member);
+            self.wait_for(member, slot);
+        }
+        self.cohort_generation = self.cohort_generation.wrapping_add(1).max(1);
+        let generation = self.cohort_generation;
+        let Some(cohort) = self.cohorts.get_mut(slot) else { return };
+        while cohort.pop_late().is_some() {}
+        cohort.generation = generation;
+        cohort.numbers = crate::objects::numbers::Numbers::new();
+        cohort.log = log;
+        cohort.is_running = true;
+        cohort.current = None;
+        let newest = read(&durable.stored_top).saturating_sub(1);
+        let keyframe = read(&durable.keyframe).checked_sub(1);
+        cohort.cursor = keyframe.filter(|_| cohort.kind == MediaKind::Video).unwrap_or(newest);
+    }
+
+    /// Late packets: behind the cursor, in the log, not closed.
+    fn begin_late(&mut self, reader: LogReader<'_>, slot: u32) -> bool {
+        while let Some(cohort) = self.cohorts.get_mut(slot) {
+            let Some(ext_seq) = cohort.pop_late() else { return false };
+            if ext_seq >= cohort.cursor || cohort.members.len() == 0 {
+                continue;
+            }
+            let is_media = reader.get(ext_seq).is_some_and(|stored| stored.info().flags & packet_flags::PADDING == 0);
+            let Some(number) = cohort.numbers.number(ext_seq).filter(|_| is_media) else { continue };
+            cohort.current = Some(Current { ext_seq, number, is_late: true });
+            cohort.position = 0;
+            let members = u64::from(cohort.members.len());
+            self.count(|counters| add(&counters.offered, members));
+            return true;
+        }
+        false
+    }
+
+    fn is_over_lag(&self, slot: u32, arrival_ns: u64, now: Now) -> bool {
+        let Some(cohort) = self.cohorts.get(slot) else { return false };
+        let cap = if cohort.kind == MediaKind::Audio { AUDIO_LAG_NS } else { VIDEO_LAG_NS };
+        cohort.members.len() > 0 && now.mono_ns.saturating_sub(arrival_ns) > cap
+    }
+
+    /// Moves the cursor to the newest decodable frame; true where it moved. The skipped numbers are closed but for one, so
+    /// that receivers see the last frame as incomplete (MEDIA_RULES G4).
+    fn skip_lag(&mut self, durable: &dataplane_abi::durable::IngressDurable, slot: u32, now: Now) -> bool {
+        let Some(cohort) = self.cohorts.get_mut(slot) else { return false };
+        let newest = read(&durable.stored_top).saturating_sub(1);
+        let target = match cohort.kind {
+            MediaKind::Audio => newest,
+            MediaKind::Video => read(&durable.keyframe).saturating_sub(1),
+        };
+        let (from, members, id) = (cohort.cursor, u64::from(cohort.members.len()), cohort.ingress);
+        if target <= from {
+            if cohort.kind == MediaKind::Video {
+                self.ask_keyframe(id, now);
+            }
+            return false;
+        }
+        let skipped = target.saturating_sub(from);
+        cohort.numbers.close(target, skipped.saturating_sub(1));
+        cohort.cursor = target;
+        self.count(|counters| {
+            bump(&counters.lag_skips);
+            let count = skipped.saturating_mul(members);
+            add(&counters.offered, count);
+            counters.skipped.get(SkipReason::LagCap.index()).map(|cell| add(cell, count))
+        });
+        true
+    }
+
+    /// Gives the packet under way to further members; true when all have had it.
+    fn continue_packet<P: Port>(
+        &mut self,
+        port: &mut P,
+        segment: &Segment,
+        slot: u32,
+        now: Now,
+        progress: &mut Progress,
+    ) -> bool {
+        let Some(cohort) = self.cohorts.get(slot) else { return true };
+        let Some(current) = cohort.current else { return true };
+        let stored = segment.log_reader(cohort.log).and_then(|reader| reader.get(current.ext_seq));
+        let packet = stored.map(|stored: Stored<'_>| Packet {
+            ext_seq: current.ext_seq,
+            number: current.number,
+            is_late: current.is_late,
+            head: stored.head(),
+            info: stored.info(),
+            stored,
+        });
+        while let Some(cohort) = self.cohorts.get(slot) {
+            let Some(member) = cohort.members.get(&self.pages, cohort.position) else { break };
+            if progress.frames >= TILE {
+                return false;
+            }
+            let outcome = match &packet {
+                Some(packet) => self.send_packet(port, member, packet, now),
+                None => Outcome::Skipped(SkipReason::NotInStore),
+            };
+            match outcome {
+                Outcome::Full => {
+                    progress.is_full = true;
+                    return false;
+                }
+                Outcome::Sent(len) => {
+                    if let Some(packet) = &packet {
+                        self.note_arrival(packet.info.arrival_ns);
+                    }
+                    progress.committed(len);
+                    self.count(|counters| bump(&counters.sent));
+                }
+                Outcome::Skipped(reason) => {
+                    self.count(|counters| counters.skipped.get(reason.index()).map(bump));
+                }
+            }
+            if let Some(cohort) = self.cohorts.get_mut(slot) {
+                cohort.position = cohort.position.saturating_add(1);
+            }
+        }
+        if let Some(cohort) = self.cohorts.get_mut(slot) {
+            cohort.current = None;
+            cohort.position = 0;
+        }
+        true
+    }
+
+    /// Remembers when a committed frame's packet arrived, for the latency histogram.
+    pub(crate) fn note_arrival(&mut self, arrival_ns: u64) {
+        if let Some(place) = self.arrivals.get_mut(self.arrival_count) {
+            *place = arrival_ns;
+            self.arrival_count = self.arrival_count.saturating_add(1);
+        }
+    }
+}

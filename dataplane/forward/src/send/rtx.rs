@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+//! NACK answered from the store (RFC 4588, MEDIA_RULES G11): number → stretch → cohort map → log slot. No packet is kept per
+//! receiver; the retransmission has an SSRC and numbers of its own, so that no (key, SSRC, index) is used twice (G12).
+
+use dataplane_abi::durable::EgressDurable;
+use dataplane_abi::ids::IngressId;
+use dataplane_abi::limits::SEGMENTS;
+use dataplane_abi::store::packet_flags;
+use dataplane_io::port::Port;
+use dataplane_shm::publish;
+use dataplane_wire::seq;
+
+use crate::counting::{add, bump, read};
+use crate::objects::egress::Constants;
+use crate::send::rewrite::{Identity, Packet, Shared, bound, write_head};
+use crate::send::tile::Progress;
+use crate::worker::{Now, Worker};
+
+/// A number is sent again at most so often, and not within the round trip.
+const TRIES: u8 = 6;
+const GAP_MS_MIN: u32 = 20;
+const GAP_MS_MAX: u32 = 100;
+/// Requests looked at in one tile.
+const REQUESTS: usize = 128;
+
+/// One number that a receiver misses.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct RtxRequest {
+    pub(crate) egress: u32,
+    pub(crate) seq: u16,
+}
+
+/// Where an egress number came from.
+struct Origin {
+    ingress: IngressId,
+    generation: u32,
+    constants: Constants,
+    number: u64,
+}
+
+impl Worker {
+    pub(crate) fn send_retransmissions<P: Port>(&mut self, port: &mut P, now: Now, progress: &mut Progress) {
+        for _ in 0..REQUESTS {
+            if progress.is_done() {
+                return;
+            }
+            let Some(request) = self.rtx.pop() else { return };
+            match self.retransmit(port, request, now) {
+                Some(Ok(len)) => {
+                    progress.committed(len);
+                    self.count(|counters| bump(&counters.rtx_sent));
+                }
+                Some(Err(())) => {
+                    progress.is_full = true;
+                    self.rtx.push_front(request);
+                    return;
+                }
+                None => {
+                    self.count(|counters| bump(&counters.rtx_missed));
+                }
+            }
+        }
+    }
+
+    /// The length sent, or `Err` where the port is full, or nothing where it cannot or may not be sent again.
+    fn retransmit<P: Port>(&mut self, port: &mut P, request: RtxRequest, now: Now) -> Option<Result<usize, ()>> {
+        let segment = self.segment.clone();
+        let leg_slot = self.egresses.get(request.egress)?.leg;
+        let path = self.active_path(leg_slot, port)?;
+        let egress = self.egresses.get_mut(request.egress)?;
+        let leg = self.legs.get(leg_slot)?;
+        let tx = leg.tx.as_ref()?;
+        let durable = segment.egress(egress.subscription.slot)?;
+        if egress.rtx_ssrc == 0 {
+            return None;
+        }
+        let rtt_us = segment.transport(leg.transport.slot).map_or(0, |transport| read(&transport.rtt_us));
+        let gap_ms = u32::try_from(rtt_us / 1000).unwrap_or(GAP_MS_MAX).clamp(GAP_MS_MIN, GAP_MS_MAX);
+        let now_ms = u32::try_from((now.mono_ns / 1_000_000) & u64::from(u32::MAX)).unwrap_or(0);
+        let origin = origin_of(durable, request.seq)?;
+        let cohort = self.cohort_at.get(origin.ingress.index())?.checked_sub(1)?;
+        let cohort = self.cohorts.get(cohort).filter(|cohort| cohort.generation == origin.generation)?;
+        let ext_seq = cohort.numbers.ext_seq(origin.number)?;
+        let stored = segment.log_reader(cohort.log)?.get(ext_seq)?;
+        if stored.info().flags & packet_flags::PADDING != 0
+            || !egress.may_retransmit(request.seq, now_ms, gap_ms, TRIES)
+        {
+            return None;
+        }
+        let packet =
+            Packet { ext_seq, number: origin.number, is_late: true, head: stored.head(), info: stored.info(), stored };
+        let index = read(&durable.rtx_next);
+        let identity = Identity { ssrc: egress.rtx_ssrc, pt: egress.rtx_pt, index, original: Some(request.seq) };
+        let Some(frame) = port.reserve(path, bound(egress, &packet)) else { return Some(Err(())) };
+        // CONTRACTS 3 of the design: spent before it can be seen.
+        publish::store_u64(&durable.rtx_next, index.saturating_add(1));
+        let written = write_head(frame, egress, &origin.constants, &packet, identity, now)?;
+        let rest = Shared(packet.stored.payload().slice(written.of_payload));
+        let len = tx.protect_rtp(index, frame, written.head_len, written.in_place, rest).ok()?;
+        if !packet.stored.still_valid() {
+            return None;
+        }
+        port.commit(len);
+        bump(&durable.retransmitted);
+        if let Some(transport) = segment.transport(leg.transport.slot) {
+            bump(&transport.tx_packets);
+            add(&transport.tx_bytes, len as u64);
+        }
+        Some(Ok(len))
+    }
+}
+
+/// The stretch that an egress number belongs to: the newest one that begins at or before it.
+fn origin_of(durable: &EgressDurable, wire: u16) -> Option<Origin> {
+    let next = read(&durable.next_index);
+    let index = seq::unroll(next.checked_sub(1)?, wire);
+    if index >= next {
+        return None;
+    }
+    let count = read(&durable.segment_count);
+    for back in 1..=count.min(SEGMENTS as u64) {
+        let at = usize::try_from((count - back) % SEGMENTS as u64).ok()?;
+        let stretch = durable.segments.get(at)?;
+        let first = read(&stretch.first);
+        if first != 0 && index >= first {
+            let cohort = read(&stretch.cohort);
+            let constants = Constants::from_words(read(&stretch.seq_offset), read(&stretch.constants));
+            return Some(Origin {
+                ingress: IngressId(u32::try_from(cohort & u64::from(u32::MAX)).ok()?),
+                generation: u32::try_from(cohort >> 32).ok()?,
+                constants,
+                number: index.wrapping_sub(constants.seq),
+            });
+        }
+    }
+    None
+}

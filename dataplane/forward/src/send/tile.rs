@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+//! One tile: replies and DTLS first, then audio, retransmissions, video, catching up. The daemon calls it until its time is
+//! spent or nothing is left.
+
+use dataplane_abi::limits::TILE;
+use dataplane_abi::ring::DATAGRAM_SLOT_BYTES;
+use dataplane_io::port::{Ecn, Port};
+
+use crate::counting::{add, bump, set};
+use crate::objects::leg::Leg;
+use crate::send::fanout::Run;
+use crate::worker::{Now, Worker};
+
+/// What is left after a tile.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Tile {
+    /// Frames that were committed and flushed.
+    pub frames: usize,
+    /// There is more to send.
+    pub is_more: bool,
+    /// The port had no room.
+    pub is_full: bool,
+}
+
+/// The tile under way.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Progress {
+    pub(crate) frames: usize,
+    pub(crate) bytes: u64,
+    pub(crate) is_full: bool,
+}
+
+impl Progress {
+    pub(crate) const fn is_done(&self) -> bool {
+        self.is_full || self.frames >= TILE
+    }
+
+    pub(crate) fn committed(&mut self, len: usize) {
+        self.frames = self.frames.saturating_add(1);
+        self.bytes = self.bytes.saturating_add(len as u64);
+    }
+}
+
+impl Worker {
+    /// Sends one tile: at most 64 frames, flushed once. Every number in them is stored before the flush.
+    pub fn transmit<P: Port>(&mut self, port: &mut P, now: Now) -> Tile {
+        let mut progress = Progress::default();
+        self.arrival_count = 0;
+        while let Some(path) = self.closed_paths.pop() {
+            port.close_path(path);
+        }
+        self.send_replies(port, &mut progress);
+        self.send_injected(port, &mut progress);
+        self.send_queue(port, now, &mut progress, true);
+        self.send_retransmissions(port, now, &mut progress);
+        self.send_queue(port, now, &mut progress, false);
+        self.send_catching_up(port, now, &mut progress);
+        self.finish(port, &progress);
+        let is_more = !(self.replies.is_empty()
+            && self.audio.is_empty()
+            && self.rtx.is_empty()
+            && self.video.is_empty()
+            && self.catching_up.is_empty()
+            && self.injects.is_empty());
+        Tile { frames: progress.frames, is_more, is_full: progress.is_full }
+    }
+
+    /// Makes what was committed visible, and counts it.
+    pub(crate) fn finish<P: Port>(&mut self, port: &mut P, progress: &Progress) {
+        if progress.frames == 0 {
+            return;
+        }
+        let flushed = port.flush();
+        self.count(|counters| {
+            add(&counters.tx_packets, progress.frames as u64);
+            add(&counters.tx_bytes, progress.bytes);
+            add(&counters.tx_errors, u64::from(flushed.errors));
+        });
+    }
+
+    fn send_replies<P: Port>(&mut self, port: &mut P, progress: &mut Progress) {
+        while !progress.is_done() {
+            let Some(reply) = self.replies.pop() else { return };
+            let path = self.leg_of(reply.transport).and_then(|leg| self.legs.get_mut(leg)).and_then(|leg| {
+                let index = leg.path_of(&reply.flow)?;
+                open_path(leg, index, self.config.dscp, port)
+            });
+            let Some(path) = path else {
+                self.count(|counters| bump(&counters.reply_lost));
+                continue;
+            };
+            let Some(frame) = port.reserve(path, reply.len) else {
+                progress.is_full = true;
+                if !self.replies.push_front(reply) {
+                    self.count(|counters| bump(&counters.reply_lost));
+                }
+                return;
+            };
+            if copy(frame, reply.bytes.get(..reply.len)) {
+                port.commit(reply.len);
+                progress.committed(reply.len);
+            }
+        }
+    }
+
+    /// DTLS that the control plane wants sent, on the path in use.
+    fn send_injected<P: Port>(&mut self, port: &mut P, progress: &mut Progress) {
+        while !progress.is_done() {
+            let Some(packet) = self.injects.pop() else { return };
+            let len = (packet.len as usize).min(DATAGRAM_SLOT_BYTES);
+            let Some(leg) = self.leg_of(packet.transport) else {
+                self.count(|counters| bump(&counters.stale_references));
+                continue;
+            };
+            let Some(path) = self.active_path(leg, port) else { continue };
+            // Lossy by contract: DTLS sends again.
+            let Some(frame) = port.reserve(path, len) else {
+                progress.is_full = true;
+                return;
+            };
+            if copy(frame, packet.bytes.get(..len)) {
+                port.commit(len);
+                progress.committed(len);
+                self.count(|counters| bump(&counters.injected));
+            }
+        }
+    }
+
+    /// The path in use of a leg, opened on the port at first use.
+    pub(crate) fn active_path<P: Port>(&mut self, leg: u32, port: &mut P) -> Option<dataplane_io::port::PathSlot> {
+        let dscp = self.config.dscp;
+        let leg = self.legs.get_mut(leg)?;
+        if leg.is_silent {
+            return None;
+        }
+        open_path(leg, leg.active?, dscp, port)
+    }
+
+    fn send_queue<P: Port>(&mut self, port: &mut P, now: Now, progress: &mut Progress, is_audio: bool) {
+        let rounds = if is_audio { self.audio.len() } else { self.video.len() };
+        for _ in 0..rounds {
+            if progress.is_done() {
+                break;
+            }
+            let popped = if is_audio { self.audio.pop() } else { self.video.pop() };
+            let Some(slot) = popped else { break };
+            let run = self.run_cohort(port, slot, now, progress);
+            let queue = if is_audio { &mut self.audio } else { &mut self.video };
+            let is_kept = match run {
+                Run::Idle => false,
+                Run::Full => queue.push_front(slot),
+                Run::More => queue.push(slot),
+            };
+            if let Some(cohort) = self.cohorts.get_mut(slot) {
+                cohort.is_queued = is_kept;
+            }
+        }
+        let pending = self.pending();
+        self.count(|counters| set(&counters.pending, pending));
+    }
+
+    /// Members that packets under way have not reached, over all queued cohorts.
+    fn pending(&self) -> u64 {
+        (0..self.cohorts.span()).filter_map(|slot| self.cohorts.get(slot)).map(|cohort| cohort.pending()).sum()
+    }
+}
+
+/// Opens a leg's path on the port where that has not happened.
+pub(crate) fn open_path<P: Port>(
+    leg: &mut Leg,
+    index: usize,
+    dscp: u8,
+    port: &mut P,
+) -> Option<dataplane_io::port::PathSlot> {
+    let path = leg.paths.get_mut(index)?;
+    if path.slot.is_none() {
+        path.slot = port.open_path(path.flow.as_ref()?, dscp, Ecn::default()).ok();
+    }
+    path.slot
+}
+
+/// Fills the start of a frame.
+pub(crate) fn copy(frame: &mut [u8], bytes: Option<&[u8]>) -> bool {
+    let Some(bytes) = bytes else { return false };
+    let Some(start) = frame.get_mut(..bytes.len()) else { return false };
+    start.copy_from_slice(bytes);
+    true
+}
