@@ -129,7 +129,7 @@ shared_record!(
         keyframe_requests: AtomicU64,
         /// NACKed sequence numbers sent.
         nacks: AtomicU64,
-        /// Chunk of the log's directory + 1; 0 = no log.
+        /// Chunk of the log's directory + 1 (low half), generation of the log (bits 32..48); 0 = no log.
         log: AtomicU64,
         /// Last packet's arrival, monotonic ns.
         last_arrival_ns: AtomicU64,

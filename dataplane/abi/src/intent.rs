@@ -2,7 +2,7 @@
 //! Intent: what should be. Written by the programmer only, immutable once published.
 //!
 //! Each kind of object has a table of *heads* and a pool of *records*. A head is one aligned u64:
-//! (publication count << 32) | (record slot + 1), or 0 where nothing is published. A change fills a free record and swings
+//! (publication count << 32) | (record slot + 1); the low half is 0 where nothing is published, and the count stays. A change fills a free record and swings
 //! the head with Release, so that death at any instruction leaves the old record or the fresh one. A record slot is free
 //! again when every live worker has acknowledged the change-ring position after it (CONTRACTS 4 of the design).
 

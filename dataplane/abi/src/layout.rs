@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Layouts written down: names, offsets and sizes of every field, a fingerprint of them all, and the macros that make a record.
 //!
-//! `layout.snap` beside this crate is the rendered table; the test `layout_snapshot` compares.
+//! `layout.snap` beside this crate is the rendered table; the test `layout` compares.
 
 /// One field of a record.
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +33,9 @@ const fn mix(hash: u64, byte: u8) -> u64 {
     (hash ^ byte as u64).wrapping_mul(FNV_PRIME)
 }
 
-const fn mix_number(mut hash: u64, number: usize) -> u64 {
+/// FNV-1a over a number, continued from `hash`.
+#[must_use]
+pub const fn fingerprint_number(mut hash: u64, number: usize) -> u64 {
     let bytes = (number as u64).to_le_bytes();
     let mut i = 0;
     while i < bytes.len() {
@@ -43,21 +45,64 @@ const fn mix_number(mut hash: u64, number: usize) -> u64 {
     hash
 }
 
+/// A record's layout as a value.
+#[derive(Clone, Copy, Debug)]
+pub struct Record {
+    /// The record's name.
+    pub name: &'static str,
+    /// Version of this record type.
+    pub version: u16,
+    /// Size in bytes.
+    pub size: usize,
+    /// All fields in order.
+    pub fields: &'static [Field],
+}
+
+impl Record {
+    /// The layout of `T`.
+    #[must_use]
+    pub const fn of<T: Layout>() -> Self {
+        Self { name: T::NAME, version: T::VERSION, size: T::SIZE, fields: T::FIELDS }
+    }
+
+    /// Offset of the reserve: what lies before it is known to this version. A record without one is known in whole.
+    #[must_use]
+    pub const fn known_bytes(&self) -> usize {
+        let mut f = 0;
+        while f < self.fields.len() {
+            if is_reserve(self.fields[f].name) {
+                return self.fields[f].offset;
+            }
+            f += 1;
+        }
+        self.size
+    }
+}
+
+const fn is_reserve(name: &str) -> bool {
+    let (name, reserve) = (name.as_bytes(), b"reserve");
+    let mut i = 0;
+    while i < name.len() && i < reserve.len() && name[i] == reserve[i] {
+        i += 1;
+    }
+    i == name.len() && i == reserve.len()
+}
+
 /// FNV-1a over a record's name, version, size and fields, continued from `hash`.
 #[must_use]
-pub const fn fingerprint_record<T: Layout>(mut hash: u64) -> u64 {
-    let name = T::NAME.as_bytes();
+pub const fn fingerprint_record(mut hash: u64, record: &Record) -> u64 {
+    let name = record.name.as_bytes();
     let mut i = 0;
     while i < name.len() {
         hash = mix(hash, name[i]);
         i += 1;
     }
-    hash = mix_number(hash, T::VERSION as usize);
-    hash = mix_number(hash, T::SIZE);
+    hash = fingerprint_number(hash, record.version as usize);
+    hash = fingerprint_number(hash, record.size);
     let mut f = 0;
-    while f < T::FIELDS.len() {
-        hash = mix_number(hash, T::FIELDS[f].offset);
-        hash = mix_number(hash, T::FIELDS[f].size);
+    while f < record.fields.len() {
+        hash = fingerprint_number(hash, record.fields[f].offset);
+        hash = fingerprint_number(hash, record.fields[f].size);
         f += 1;
     }
     hash

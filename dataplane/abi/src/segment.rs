@@ -5,9 +5,11 @@ use core::mem::size_of;
 use core::sync::atomic::AtomicU64;
 
 use crate::counters::WorkerCounters;
-use crate::durable::{EgressDurable, IngressDurable, TransportDurable};
-use crate::intent::{KeyIntent, RoomIntent, SubscriptionIntent, TrackIntent, TransportIntent};
-use crate::layout::{FINGERPRINT_START, fingerprint_record, record, shared_record};
+use crate::durable::{EgressDurable, IngressDurable, PathDurable, RtcpSenderDurable, SegmentDurable, TransportDurable};
+use crate::intent::{
+    Credential, EncodingIntent, KeyIntent, RoomIntent, SubscriptionIntent, TrackIntent, TransportIntent,
+};
+use crate::layout::{FINGERPRINT_START, Record, fingerprint_number, fingerprint_record, record, shared_record};
 use crate::limits::{CHUNK_BYTES, Capacities, ENCODINGS, WORKERS};
 use crate::ring::{CHANGE_ENTRIES, Change, DATAGRAM_ENTRIES, Datagram, EVENT_ENTRIES, Event, RingHeader};
 use crate::store::{LogSlot, StoredHead};
@@ -216,24 +218,77 @@ pub const fn store_bytes(capacities: &Capacities) -> usize {
     CHUNK_BYTES + capacities.chunks as usize * CHUNK_BYTES
 }
 
-/// Hash of every record's name, version, size and field offsets: two processes with different ones must not attach in place.
+/// Every record, in the order of the snapshot: those in the segment and those inside them.
+pub const RECORDS: &[Record] = &[
+    Record::of::<SegmentHeader>(),
+    Record::of::<SegmentState>(),
+    Record::of::<Credential>(),
+    Record::of::<TransportIntent>(),
+    Record::of::<EncodingIntent>(),
+    Record::of::<TrackIntent>(),
+    Record::of::<SubscriptionIntent>(),
+    Record::of::<RoomIntent>(),
+    Record::of::<KeyIntent>(),
+    Record::of::<PathDurable>(),
+    Record::of::<RtcpSenderDurable>(),
+    Record::of::<TransportDurable>(),
+    Record::of::<IngressDurable>(),
+    Record::of::<SegmentDurable>(),
+    Record::of::<EgressDurable>(),
+    Record::of::<WorkerCounters>(),
+    Record::of::<RingHeader>(),
+    Record::of::<Change>(),
+    Record::of::<Event>(),
+    Record::of::<Datagram>(),
+    Record::of::<LogSlot>(),
+    Record::of::<StoredHead>(),
+];
+
+/// Hash of every record's name, version, size and field offsets, and of where the sections lie: two processes with
+/// different ones must not attach in place.
 pub const FINGERPRINT: u64 = {
     let mut hash = FINGERPRINT_START;
-    hash = fingerprint_record::<SegmentHeader>(hash);
-    hash = fingerprint_record::<SegmentState>(hash);
-    hash = fingerprint_record::<TransportIntent>(hash);
-    hash = fingerprint_record::<TrackIntent>(hash);
-    hash = fingerprint_record::<SubscriptionIntent>(hash);
-    hash = fingerprint_record::<RoomIntent>(hash);
-    hash = fingerprint_record::<KeyIntent>(hash);
-    hash = fingerprint_record::<TransportDurable>(hash);
-    hash = fingerprint_record::<IngressDurable>(hash);
-    hash = fingerprint_record::<EgressDurable>(hash);
-    hash = fingerprint_record::<WorkerCounters>(hash);
-    hash = fingerprint_record::<RingHeader>(hash);
-    hash = fingerprint_record::<Change>(hash);
-    hash = fingerprint_record::<Event>(hash);
-    hash = fingerprint_record::<Datagram>(hash);
-    hash = fingerprint_record::<LogSlot>(hash);
-    fingerprint_record::<StoredHead>(hash)
+    let mut r = 0;
+    while r < RECORDS.len() {
+        hash = fingerprint_record(hash, &RECORDS[r]);
+        r += 1;
+    }
+    let sections = sections(&Capacities::SMALL);
+    let mut s = 0;
+    while s < sections.len() {
+        hash = fingerprint_number(hash, sections[s].1);
+        s += 1;
+    }
+    hash
 };
+
+/// Where the sections of the four memfds lie for some capacities, by name; for the fingerprint and the snapshot.
+#[must_use]
+pub const fn sections(capacities: &Capacities) -> [(&'static str, usize); 22] {
+    let intent = intent_layout(capacities);
+    let durable = durable_layout(capacities);
+    [
+        ("intent state", STATE_OFFSET),
+        ("intent transport heads", intent.transports.heads),
+        ("intent transport records", intent.transports.records),
+        ("intent track heads", intent.tracks.heads),
+        ("intent track records", intent.tracks.records),
+        ("intent subscription heads", intent.subscriptions.heads),
+        ("intent subscription records", intent.subscriptions.records),
+        ("intent room heads", intent.rooms.heads),
+        ("intent room records", intent.rooms.records),
+        ("intent change rings", intent.change_rings),
+        ("intent event rings", intent.event_rings),
+        ("intent punt rings", intent.punt_rings),
+        ("intent inject rings", intent.inject_rings),
+        ("intent end", intent.bytes),
+        ("keys records", HEADER_BYTES),
+        ("keys end", keys_bytes(capacities)),
+        ("durable counters", durable.counters),
+        ("durable transports", durable.transports),
+        ("durable ingress", durable.ingress),
+        ("durable egress", durable.egress),
+        ("durable end", durable.bytes),
+        ("store end", store_bytes(capacities)),
+    ]
+}

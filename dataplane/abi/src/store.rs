@@ -5,8 +5,9 @@
 //!  directory chunk: 2048 slots × 32 B, slot = ext_seq mod 2048          data chunks: [StoredHead | plaintext payload] …
 //! ```
 //!
-//! A slot's `tag` is ext_seq + 1 once the packet may be read, and 0 while its bytes may be overwritten. A reader reads the
-//! tag before and after it used the bytes; a difference means that the owner lapped it.
+//! A slot's `tag` is ext_seq + 1 (48 bits) under the log's generation (16 bits) once the packet may be read, and 0 while
+//! its bytes may be overwritten. A reader reads the tag before and after it used the bytes; a difference means that the
+//! owner lapped it.
 
 use core::sync::atomic::AtomicU64;
 
@@ -15,7 +16,7 @@ use crate::layout::{record, shared_record};
 shared_record!(
     /// One packet of a log.
     LogSlot, version 1, size 32 {
-        /// ext_seq + 1, stored last with Release; 0 = empty.
+        /// Generation of the log (bits 48..64), ext_seq + 1 (bits 0..48), stored last with Release; 0 = empty.
         tag: AtomicU64,
         /// Byte offset into the store memfd (low 40 bits), length of head and payload (high 24 bits).
         place: AtomicU64,
