@@ -8,6 +8,7 @@ mod args;
 mod browser;
 mod call;
 mod counters;
+mod hostile;
 mod media;
 mod server;
 mod session;
@@ -40,6 +41,7 @@ pub fn run(name: &str, args: &[String]) -> Result<bool> {
     let run: fn(&[String]) -> Result<bool> = match name {
         "call" => call::run,
         "whip" => whip::run,
+        "hostile" => hostile::run,
         _ => {
             let names: Vec<&str> = LABS.iter().map(|(name, _)| *name).collect();
             bail!("there is no lab {name:?}; the labs are {}", names.join(", "))

@@ -8,14 +8,11 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, bind, recvfrom, send, setsockopt, socket,
-    sockopt,
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, bind, recv, send, setsockopt, socket, sockopt,
 };
 
 use crate::netns;
 
-/// `PACKET_OUTGOING` of `linux/if_packet.h`: a frame that this host sent itself.
-const OUTGOING: u8 = 4;
 /// Socket buffers, in bytes: 200 ms of 20,000 packets per second.
 const SOCKET_BUFFER: usize = 8 << 20;
 
@@ -32,6 +29,7 @@ pub enum Direction {
 #[derive(Debug)]
 pub struct PacketSocket {
     fd: OwnedFd,
+    hardware_address: [u8; 6],
 }
 
 impl PacketSocket {
@@ -52,7 +50,8 @@ impl PacketSocket {
             setsockopt(&fd, sockopt::RcvBufForce, &SOCKET_BUFFER)?;
             setsockopt(&fd, sockopt::SndBufForce, &SOCKET_BUFFER)?;
             bind(fd.as_raw_fd(), &address).with_context(|| format!("bind to {interface}"))?;
-            let socket = Self { fd };
+            let hardware_address = address.addr().with_context(|| format!("{interface} has no hardware address"))?;
+            let socket = Self { fd, hardware_address };
             // Frames of other interfaces may have come in between socket() and bind().
             let mut buffer = [0_u8; 64];
             while socket.receive(&mut buffer)?.is_some() {}
@@ -65,11 +64,11 @@ impl PacketSocket {
     /// # Errors
     /// When the interface is gone.
     pub fn receive(&self, buffer: &mut [u8]) -> Result<Option<(usize, Direction)>> {
-        match recvfrom::<LinkAddr>(self.fd.as_raw_fd(), buffer) {
-            Ok((length, from)) => {
-                let outgoing = from.is_some_and(|address| address.pkttype() == OUTGOING);
-                let direction = if outgoing { Direction::Outgoing } else { Direction::Incoming };
-                Ok(Some((length, direction)))
+        match recv(self.fd.as_raw_fd(), buffer, MsgFlags::empty()) {
+            Ok(length) => {
+                // The packet type in the sender's address would tell as well, but its length differs between kernels.
+                let is_own = buffer.get(6..12) == Some(&self.hardware_address[..]);
+                Ok(Some((length, if is_own { Direction::Outgoing } else { Direction::Incoming })))
             }
             Err(Errno::EAGAIN | Errno::EINTR | Errno::ENETDOWN) => Ok(None),
             Err(error) => Err(error).context("receive from a packet socket"),

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use tools_netlab::console;
 use tools_netlab::netns::{Bed, Endpoint, Namespace};
+use tools_netlab::packet::{Direction, PacketSocket, UdpFrame};
 use tools_netlab::registry;
 use tools_netlab::relay::Impairment;
 
@@ -131,4 +132,25 @@ fn the_relay_delays_and_reorders() {
     assert!(inversions > 0, "nothing was overtaken");
     let late = arrived.iter().filter(|(_, age)| *age >= delay).count();
     assert!(late > 300, "only {late} of 400 waited {delay:?}");
+}
+
+#[test]
+fn a_capture_tells_what_an_endpoint_sends_from_what_it_receives() {
+    if skipped() {
+        return;
+    }
+    let (_bed, a, b) = bed_with(Impairment::default());
+    let captures = [&a, &b].map(|end| PacketSocket::open(end.namespace.name(), end.interface).expect("a capture"));
+    assert_eq!(send_numbered(&a, &b, 10).len(), 10);
+    let directions = captures.map(|capture| {
+        let (mut seen, mut buffer) = (Vec::new(), [0; 2048]);
+        while let Some((length, direction)) = capture.receive(&mut buffer).expect("receive") {
+            let udp = UdpFrame::parse(&buffer[..length]);
+            if udp.is_some_and(|udp| udp.to_port == 4000 && udp.payload.len() == 4) {
+                seen.push(direction);
+            }
+        }
+        seen
+    });
+    assert_eq!(directions, [vec![Direction::Outgoing; 10], vec![Direction::Incoming; 10]]);
 }
