@@ -7,6 +7,7 @@
 mod args;
 mod browser;
 mod call;
+mod clean_room;
 mod counters;
 mod hostile;
 mod media;
@@ -42,6 +43,7 @@ pub fn run(name: &str, args: &[String]) -> Result<bool> {
         "call" => call::run,
         "whip" => whip::run,
         "hostile" => hostile::run,
+        "clean-room" => clean_room::run,
         _ => {
             let names: Vec<&str> = LABS.iter().map(|(name, _)| *name).collect();
             bail!("there is no lab {name:?}; the labs are {}", names.join(", "))

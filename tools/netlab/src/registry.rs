@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What this process has started and must end: process groups, namespaces, mounts.
+//! What this process has started and must end: process groups and namespaces.
 //!
 //! Owners end their own things when they are dropped; this list is for Ctrl-C, where no destructor runs, and for the
 //! sweep of what a killed lab left behind. It must never signal a process that the lab did not start: processes are
 //! found by the group that the lab made or by the namespace that the lab made.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::{Mutex, Once};
 use std::time::{Duration, Instant};
@@ -23,11 +23,9 @@ pub const NAMESPACE_PREFIX: &str = "mr";
 struct Registry {
     groups: BTreeSet<i32>,
     namespaces: BTreeSet<String>,
-    mounts: Vec<PathBuf>,
 }
 
-static REGISTRY: Mutex<Registry> =
-    Mutex::new(Registry { groups: BTreeSet::new(), namespaces: BTreeSet::new(), mounts: Vec::new() });
+static REGISTRY: Mutex<Registry> = Mutex::new(Registry { groups: BTreeSet::new(), namespaces: BTreeSet::new() });
 
 fn with<T>(change: impl FnOnce(&mut Registry) -> T) -> T {
     // A panic while the list was held leaves it usable: its operations are single inserts and removals.
@@ -49,14 +47,6 @@ pub(crate) fn add_namespace(name: &str) {
 
 pub(crate) fn remove_namespace(name: &str) {
     with(|registry| registry.namespaces.remove(name));
-}
-
-pub(crate) fn add_mount(target: &Path) {
-    with(|registry| registry.mounts.push(target.to_owned()));
-}
-
-pub(crate) fn remove_mount(target: &Path) {
-    with(|registry| registry.mounts.retain(|mount| mount != target));
 }
 
 /// Blocks SIGINT, SIGTERM and SIGHUP in the calling thread and its later children threads, and cleans up and exits when
@@ -84,18 +74,14 @@ pub fn clean_up_on_signals() -> Result<()> {
     outcome
 }
 
-/// Ends every registered process group, deletes every registered namespace and unmounts every registered mount.
+/// Ends every registered process group and deletes every registered namespace.
 pub fn clean_everything() {
-    let (groups, namespaces, mounts) =
-        with(|registry| (registry.groups.clone(), registry.namespaces.clone(), registry.mounts.clone()));
+    let (groups, namespaces) = with(|registry| (registry.groups.clone(), registry.namespaces.clone()));
     for group in &groups {
         end_group(*group);
     }
     for name in &namespaces {
         delete_namespace(name);
-    }
-    for mount in mounts.iter().rev() {
-        unmount(mount);
     }
 }
 
@@ -136,11 +122,6 @@ pub(crate) fn delete_namespace(name: &str) {
     }
     let _ = Command::new("ip").args(["netns", "del", name]).output();
     remove_namespace(name);
-}
-
-pub(crate) fn unmount(target: &Path) {
-    let _ = nix::mount::umount2(target, nix::mount::MntFlags::MNT_DETACH);
-    remove_mount(target);
 }
 
 /// Deletes the namespaces of labs whose process is gone. Returns how many.

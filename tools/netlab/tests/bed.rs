@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The bed with real packets: namespaces, the switch, the relay. Needs root; says so and passes otherwise.
+#![cfg(test)]
 
 use std::net::UdpSocket;
 use std::process::Command;

@@ -35,11 +35,6 @@ impl Status {
         values.filter(|values| !values.is_empty()).map(|values| values.into_iter().fold(f64::MIN, f64::max))
     }
 
-    /// Packets received by all workers.
-    pub(crate) fn rx_packets(&self) -> Option<f64> {
-        self.sum("/rx_packets")
-    }
-
     /// Packets sent by all workers.
     pub(crate) fn tx_packets(&self) -> Option<f64> {
         self.sum("/tx_packets")
@@ -62,26 +57,6 @@ impl Status {
     pub(crate) fn cohort_ledger_gap(&self) -> Option<f64> {
         let settled = self.sum("/cohort_ledger/sent")? + self.sum("/cohort_ledger/skipped")?;
         Some((self.sum("/cohort_ledger/offered")? - settled - self.sum("/cohort_ledger/pending")?).abs())
-    }
-
-    /// Packets dropped by all workers, for whatever reason.
-    pub(crate) fn dropped(&self) -> Option<f64> {
-        self.sum("/ledger/dropped")
-    }
-
-    /// Packets that the STUN responder answered.
-    pub(crate) fn answered(&self) -> Option<f64> {
-        self.sum("/ledger/answered")
-    }
-
-    /// Packets stored for forwarding.
-    pub(crate) fn stored(&self) -> Option<f64> {
-        self.sum("/ledger/stored")
-    }
-
-    /// Packets consumed (RTCP, padding).
-    pub(crate) fn consumed(&self) -> Option<f64> {
-        self.sum("/ledger/consumed")
     }
 
     /// Packets punted to the control plane.

@@ -40,6 +40,10 @@ const SETTLE: Duration = Duration::from_secs(3);
 const GROWTH_KIB: f64 = 1024.0;
 /// Packets that the call may lose.
 const LOSS: f64 = 0.001;
+/// Of 15 frames that a camera makes each second, decoded at the other side.
+const FRAME_RATE: f64 = 10.0;
+/// Of 50 Opus packets each second.
+const AUDIO_PACKET_RATE: f64 = 45.0;
 /// SRTP-valid junk for each million raw datagrams, and its rate: Python protects these one by one.
 const JUNK_SHARE: u64 = 20;
 const JUNK_RATE: u64 = 1000;
@@ -82,14 +86,15 @@ pub(crate) fn run(words: &[String]) -> Result<bool> {
     let origins = [participant, sender::stranger(&stranger, &session.server.endpoint)?];
     wait(SETTLE, "settling");
     let before = Moment::take(&mut session)?;
-    let tallies = attack(&session, &stranger, &origins, &loot, Pace { rate, packets, seed })?;
+    let pace = Pace { rate, packets, seed };
+    let tallies = attack(&session, &stranger, &origins, &loot, pace)?;
     wait(SETTLE, "settling");
     let attacked = Moment::take(&mut session)?;
     console::line(&format!("  a participant sends {junk_packets} packets of junk under its own keys"));
     let sent_junk = junk.fire(Duration::from_secs(60 + 4 * junk_packets / JUNK_RATE))?;
     wait(SETTLE, "settling");
     let after = Moment::take(&mut session)?;
-    judge_attack(&mut report, &before, &attacked, &tallies, packets);
+    judge_attack(&mut report, &before, &attacked, &tallies, pace);
     judge_growth(&mut report, "attack", &before, &attacked);
     judge_growth(&mut report, "junk", &before, &after);
     judge_call(&mut report, &session, &before, &after);
@@ -137,9 +142,13 @@ fn difference(from: Option<f64>, to: Option<f64>) -> Option<f64> {
     Some(to? - from?)
 }
 
-fn judge_attack(report: &mut Report, before: &Moment, after: &Moment, tallies: &[Tally; 2], packets: u64) {
+fn judge_attack(report: &mut Report, before: &Moment, after: &Moment, tallies: &[Tally; 2], pace: Pace) {
     let sent = tallies.iter().map(Tally::total).sum::<u64>();
-    report.check("attack.packets_sent", sent, "packets", &format!("= {packets}"), sent == packets);
+    report.check("attack.packets_sent", sent, "packets", &format!("= {}", pace.packets), sent == pace.packets);
+    let seconds = tallies.iter().map(|tally| tally.elapsed.as_secs_f64()).fold(0.0, f64::max);
+    let rate = serde_json::Number::from(sent).as_f64().map(|sent| sent / seconds);
+    let wanted = serde_json::Number::from(pace.rate).as_f64().unwrap_or(f64::INFINITY);
+    report.at_least("attack.packets_per_second", rate, "packets/s", 0.8 * wanted);
     let answered = tallies[1].answered_bytes;
     report.check("attack.bytes_answered_to_strangers", answered, "bytes", "= 0", answered == 0);
     report.note("attack.bytes_answered_to_strangers_with_known_ufrag", tallies[1].answered_bytes_known_ufrag);
@@ -180,7 +189,7 @@ fn judge_growth(report: &mut Report, phase: &str, before: &Moment, after: &Momen
     }
 }
 
-/// The call goes on: loss over all pairs and media, and every pair has decoded frames.
+/// The call goes on: loss over all pairs and media, and every pair goes on at its rate.
 fn judge_call(report: &mut Report, session: &Session, before: &Moment, after: &Moment) {
     let (mut received, mut lost) = (Some(0.0), Some(0.0));
     for pair in &session.pairs {
@@ -194,7 +203,11 @@ fn judge_call(report: &mut Report, session: &Session, before: &Moment, after: &M
             lost = lost.zip(grown(media, "packetsLost")).map(|(sum, more)| sum + more);
         }
         let name = session.pair_name(pair);
-        report.at_least(format!("{name}.frames_decoded"), grown("video", "framesDecoded"), "frames", 1.0);
+        let seconds = (after.samples[pair.to].at_ms() - before.samples[pair.to].at_ms()) / 1000.0;
+        let rate = |count: Option<f64>| count.map(|count| count / seconds);
+        report.at_least(format!("{name}.frame_rate"), rate(grown("video", "framesDecoded")), "frames/s", FRAME_RATE);
+        let sound = rate(grown("audio", "packetsReceived"));
+        report.at_least(format!("{name}.audio_packet_rate"), sound, "packets/s", AUDIO_PACKET_RATE);
         report.note(format!("{name}.freezes"), json!(grown("video", "freezeCount")));
     }
     let share = received.zip(lost).filter(|(received, lost)| received + lost > 0.0);
