@@ -1,4 +1,156 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The data plane process: pinned workers that turn the pipeline.
+//!
+//! ```text
+//!  keeper ── descriptors ──► main ── one thread per worker: pin → port → Worker → turn, turn, turn …
+//! ```
+//!
+//! It must never decide what a call is: it forwards what intent says, and what it learns it writes into durable records.
+#![forbid(unsafe_code)]
 
-fn main() {}
+mod clock;
+mod latency;
+mod pinning;
+mod turn;
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Context;
+use clap::{Parser, ValueEnum};
+use dataplane_abi::ids::WorkerId;
+use dataplane_forward::{Config, mesh};
+use dataplane_io::open::Backend;
+use dataplane_keeper::{Handed, Role};
+use dataplane_shm::allocation::Counting;
+use dataplane_shm::{Access, AttachFds, Segment};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use tracing_subscriber::EnvFilter;
+
+use crate::turn::{Options, WorkerThread};
+
+#[global_allocator]
+static ALLOCATOR: Counting<mimalloc::MiMalloc> = Counting(mimalloc::MiMalloc);
+
+/// Millrace's data plane. It is started by millrace-keeper.
+#[derive(Parser, Debug)]
+#[command(name = "millrace-dataplane", version)]
+struct Arguments {
+    /// Where the keeper's socket lies.
+    #[arg(long, value_name = "DIR")]
+    runtime_dir: PathBuf,
+    /// How packets get in and out.
+    #[arg(long, value_enum, default_value_t = PortChoice::Auto)]
+    backend: PortChoice,
+    /// Do not pin workers to cores.
+    #[arg(long)]
+    no_pin: bool,
+    /// Never sleep.
+    #[arg(long)]
+    busy_poll: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum PortChoice {
+    Auto,
+    Uring,
+    Sockets,
+}
+
+fn main() -> ExitCode {
+    let filter = EnvFilter::try_from_env("MILLRACE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    // Nobody would restart an orphan, and its port would stay taken.
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM)).context("cannot follow the keeper")?;
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGTERM, SIGINT] {
+        signal_hook::flag::register(signal, Arc::clone(&stop)).context("cannot take signals")?;
+    }
+    let mut handed = dataplane_keeper::request(&arguments.runtime_dir, Role::DataPlane)?;
+    let segment = attach(&handed)?;
+    let workers = u16::try_from(segment.capacities().workers).context("the segment names too many workers")?;
+    let sockets = handed.count("udp");
+    anyhow::ensure!(sockets == usize::from(workers), "{sockets} UDP sockets were handed over for {workers} workers");
+    segment.state().dataplane_starts.fetch_add(1, Ordering::AcqRel);
+    let threads = spawn(arguments, &mut handed, &segment, workers, &stop)?;
+    tracing::info!(workers, "data plane ready");
+    for thread in threads {
+        // A worker that ends while nobody asked takes the process with it; the keeper starts it again.
+        if thread.join().is_err() || !stop.load(Ordering::Relaxed) {
+            anyhow::bail!("a worker ended");
+        }
+    }
+    Ok(())
+}
+
+fn attach(handed: &Handed) -> anyhow::Result<Segment> {
+    let fds = AttachFds {
+        intent: Some(handed.borrow("intent")?),
+        keys: Some(handed.borrow("keys")?),
+        durable: Some(handed.borrow("durable")?),
+        store: Some(handed.borrow("store")?),
+    };
+    Segment::attach(fds, Access::DataPlane).context("cannot attach to the segment")
+}
+
+fn spawn(
+    arguments: &Arguments,
+    handed: &mut Handed,
+    segment: &Segment,
+    workers: u16,
+    stop: &Arc<AtomicBool>,
+) -> anyhow::Result<Vec<std::thread::JoinHandle<()>>> {
+    let wakes: Arc<Vec<OwnedFd>> =
+        Arc::new((0..workers).map(|index| handed.take(&format!("wake{index}"))).collect::<Result<_, _>>()?);
+    let control = Arc::new(handed.take("control")?);
+    let is_pinned = !arguments.no_pin && usize::from(workers) <= pinning::cores();
+    if !arguments.no_pin && !is_pinned {
+        tracing::warn!(workers, cores = pinning::cores(), "more workers than cores: they are not pinned");
+    }
+    let options = Options {
+        backend: match arguments.backend {
+            PortChoice::Auto => Backend::Auto,
+            PortChoice::Uring => Backend::Uring,
+            PortChoice::Sockets => Backend::Sockets,
+        },
+        is_pinned,
+        is_busy: arguments.busy_poll,
+    };
+    let seed = seed()?;
+    let mut threads = Vec::new();
+    for (index, peers) in (0..workers).zip(mesh(usize::from(workers)).context("cannot make the workers' rings")?) {
+        let thread = WorkerThread {
+            config: Config::of(WorkerId(index), workers, seed ^ u64::from(index).wrapping_mul(0x9E37_79B9_7F4A_7C15)),
+            options,
+            segment: segment.clone(),
+            peers,
+            socket: handed.take(&format!("udp{index}"))?,
+            wakes: Arc::clone(&wakes),
+            control: Arc::clone(&control),
+            stop: Arc::clone(stop),
+        };
+        let name = format!("worker-{index}");
+        threads.push(std::thread::Builder::new().name(name).spawn(move || thread.run()).context("cannot start a worker")?);
+    }
+    Ok(threads)
+}
+
+/// A secret for hash tables and first sequence numbers.
+fn seed() -> anyhow::Result<u64> {
+    let mut bytes = [0; 8];
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()).context("cannot get random bytes")?;
+    Ok(u64::from_ne_bytes(bytes))
+}

@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The turn of a worker: change ring, worker rings, completions → one rx batch → tiles until 200 µs are spent or the port is
+//! full → timers. Then wake-ups, and sleep where nothing is left.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use crossbeam::utils::Backoff;
+use dataplane_abi::counters::WorkerCounters;
+use dataplane_abi::limits::BATCH;
+use dataplane_forward::{Config, Effects, Peers, Worker};
+use dataplane_io::open::{Backend, SocketPort, open_socket_port};
+use dataplane_io::port::Port;
+use dataplane_io::socket::SocketConfig;
+use dataplane_io::wait::Wait;
+use dataplane_shm::Segment;
+use dataplane_shm::allocation::allocations;
+
+use crate::clock::{Wall, mono_ns};
+use crate::latency::Latency;
+use crate::pinning;
+
+/// Time that one turn gives to tiles.
+const TILES_NS: u64 = 200_000;
+/// A turn longer than this is counted.
+const LONG_TURN_NS: u64 = 500_000;
+/// A worker without work spins so long before it sleeps.
+const SPIN_NS: u64 = 50_000;
+/// Longest sleep: timers are served at least so often.
+const SLEEP: Duration = Duration::from_millis(5);
+/// Longest sleep of a worker without transports.
+const IDLE_SLEEP: Duration = Duration::from_millis(100);
+
+/// How workers run.
+#[derive(Clone, Copy)]
+pub(crate) struct Options {
+    pub(crate) backend: Backend,
+    pub(crate) is_pinned: bool,
+    pub(crate) is_busy: bool,
+}
+
+/// What a worker's thread starts with.
+pub(crate) struct WorkerThread {
+    pub(crate) config: Config,
+    pub(crate) options: Options,
+    pub(crate) segment: Segment,
+    pub(crate) peers: Peers,
+    pub(crate) socket: OwnedFd,
+    pub(crate) wakes: Arc<Vec<OwnedFd>>,
+    pub(crate) control: Arc<OwnedFd>,
+    pub(crate) stop: Arc<AtomicBool>,
+}
+
+impl WorkerThread {
+    /// Runs until the process is told to stop.
+    pub(crate) fn run(self) {
+        let id = self.config.worker;
+        if let Err(error) = self.serve() {
+            tracing::error!(worker = id.0, "{error:#}");
+        }
+    }
+
+    fn serve(self) -> anyhow::Result<()> {
+        let id = self.config.worker;
+        let segment = self.segment.clone();
+        let counters = segment.counters(id).ok_or_else(|| anyhow::anyhow!("the segment has no counters for this worker"))?;
+        if self.options.is_pinned {
+            match pinning::pin(id) {
+                Ok(core) => counters.cpu.store(core as u64 + 1, Ordering::Relaxed),
+                Err(reason) => tracing::warn!(worker = id.0, "not pinned: {reason}"),
+            }
+        }
+        let (port, fallback) = open_socket_port(self.socket, self.options.backend, SocketConfig::default())?;
+        if let Some(fallback) = fallback {
+            tracing::warn!(worker = id.0, "{fallback}");
+        }
+        counters.port.store(port.kind() as u64, Ordering::Relaxed);
+        let mut wall = Wall::new();
+        let now = wall.now();
+        let mut worker = Worker::new(self.config, self.segment, self.peers, now)
+            .map_err(|error| anyhow::anyhow!("the worker cannot be built: {error:?}"))?;
+        worker.announce(now);
+        let mut turning = Turning {
+            worker,
+            port,
+            wall,
+            latency: Latency::new()?,
+            idle_since_ns: now.mono_ns,
+            backoff: Backoff::new(),
+            wakes: &self.wakes,
+            control: &self.control,
+        };
+        counters.running.store(1, Ordering::Release);
+        let allocations_before = allocations();
+        while !self.stop.load(Ordering::Relaxed) {
+            let is_idle = turning.turn(counters);
+            counters.allocations.store(allocations().wrapping_sub(allocations_before), Ordering::Relaxed);
+            if is_idle && !self.options.is_busy {
+                turning.rest(counters, self.wakes.get(id.index()));
+            }
+        }
+        counters.running.store(0, Ordering::Release);
+        Ok(())
+    }
+}
+
+/// A worker's thread in motion.
+struct Turning<'t> {
+    worker: Worker,
+    port: SocketPort,
+    wall: Wall,
+    latency: Latency,
+    idle_since_ns: u64,
+    backoff: Backoff,
+    wakes: &'t [OwnedFd],
+    control: &'t OwnedFd,
+}
+
+impl Turning<'_> {
+    /// One turn; true where nothing was left to do.
+    fn turn(&mut self, counters: &WorkerCounters) -> bool {
+        let now = self.wall.now();
+        let started_ns = now.mono_ns;
+        let mut is_more = self.worker.apply_changes(now);
+        is_more |= self.worker.take_handed(now);
+        self.port.reap();
+        let received = self.port.receive(BATCH);
+        if received > 0 {
+            // Later than the stamps of the packets that are in the batch.
+            let now = self.wall.now();
+            self.worker.receive(&self.port, received, now);
+            self.port.release();
+        }
+        let (frames, is_left) = self.tiles(started_ns);
+        is_more |= is_left;
+        let now = self.wall.now();
+        let sent = self.worker.timers(&mut self.port, now);
+        let effects = self.worker.take_effects();
+        self.wake(effects);
+        let ended_ns = mono_ns();
+        count_turn(counters, ended_ns.saturating_sub(started_ns));
+        counters.heartbeat_ns.store(ended_ns, Ordering::Relaxed);
+        counters.rx_overflow.store(self.port.rx_overflow(), Ordering::Relaxed);
+        self.latency.publish(counters, ended_ns);
+        if received > 0 || frames > 0 || sent > 0 || is_more {
+            self.idle_since_ns = ended_ns;
+            self.backoff.reset();
+            return false;
+        }
+        true
+    }
+
+    /// Tiles until their time is spent, the port is full, or nothing is left.
+    fn tiles(&mut self, started_ns: u64) -> (usize, bool) {
+        let mut frames = 0;
+        loop {
+            let now = self.wall.now();
+            let tile = self.worker.transmit(&mut self.port, now);
+            frames += tile.frames;
+            let flushed_ns = if tile.frames > 0 { mono_ns() } else { now.mono_ns };
+            self.latency.record(self.worker.tile_arrivals(), flushed_ns);
+            if tile.is_full {
+                self.port.reap();
+            }
+            if !tile.is_more || tile.is_full || tile.frames == 0 || flushed_ns.saturating_sub(started_ns) > TILES_NS {
+                return (frames, tile.is_more && tile.frames > 0);
+            }
+        }
+    }
+
+    fn wake(&self, effects: Effects) {
+        for (index, wake) in self.wakes.iter().enumerate() {
+            if index < 64 && effects.wake_workers & (1 << index) != 0 {
+                // A full counter means that the other one is awake anyway.
+                let _ = rustix::io::write(wake, &1_u64.to_ne_bytes());
+            }
+        }
+        if effects.wake_control {
+            let _ = rustix::io::write(self.control, &1_u64.to_ne_bytes());
+        }
+    }
+
+    /// Spins for a while, then sleeps until a packet, a wake-up or the next timers.
+    fn rest(&mut self, counters: &WorkerCounters, wake: Option<&OwnedFd>) {
+        if mono_ns().saturating_sub(self.idle_since_ns) < SPIN_NS {
+            self.backoff.spin();
+            return;
+        }
+        let Some(wake) = wake else { return };
+        let has_transports = counters.transports_owned.load(Ordering::Relaxed) > 0;
+        self.port.wait(if has_transports { SLEEP } else { IDLE_SLEEP }, wake.as_fd());
+    }
+}
+
+fn bump(cell: &AtomicU64) {
+    cell.store(cell.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+}
+
+fn count_turn(counters: &WorkerCounters, turn_ns: u64) {
+    bump(&counters.turns);
+    if turn_ns > counters.turn_max_ns.load(Ordering::Relaxed) {
+        counters.turn_max_ns.store(turn_ns, Ordering::Relaxed);
+    }
+    if turn_ns > LONG_TURN_NS {
+        bump(&counters.turns_long);
+    }
+}

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The Unix socket: who asks, and whether it is who it says.
+
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use dataplane_keeper::{Role, SOCKET_NAME, handover};
+
+use crate::hold::Held;
+use crate::say;
+use crate::supervise::Planes;
+
+const TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Listens on a thread of its own.
+pub(crate) fn start(runtime_dir: &Path, held: Arc<Held>, planes: Arc<Planes>) -> anyhow::Result<()> {
+    let path = runtime_dir.join(SOCKET_NAME);
+    if UnixStream::connect(&path).is_ok() {
+        anyhow::bail!("another Millrace runs with {}; end it, or name another --runtime-dir", runtime_dir.display());
+    }
+    let _ = std::fs::remove_file(&path);
+    let listener = UnixListener::bind(&path).with_context(|| format!("cannot listen on {}", path.display()))?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))
+        .with_context(|| format!("cannot protect {}", path.display()))?;
+    std::thread::Builder::new().name("handover".into()).spawn(move || {
+        for stream in listener.incoming().flatten() {
+            // One after the other: a client that says nothing costs two seconds, and only our own user can connect.
+            if let Err(error) = answer(&stream, &held, &planes) {
+                say(&format!("handing over failed: {error:#}"));
+            }
+        }
+    })?;
+    Ok(())
+}
+
+fn answer(stream: &UnixStream, held: &Held, planes: &Planes) -> anyhow::Result<()> {
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
+    let peer = rustix::net::sockopt::socket_peercred(stream).context("cannot learn who asks")?;
+    let mut word = String::new();
+    BufReader::with_capacity(64, std::io::Read::take(stream, 64)).read_line(&mut word)?;
+    let Some(role) = Role::from_word(word.trim_end()) else {
+        return Ok(handover::refuse(stream, "say dataplane, controlplane or reader")?);
+    };
+    let pid = u32::try_from(peer.pid.as_raw_nonzero().get()).unwrap_or(0);
+    let own = rustix::process::geteuid();
+    let is_allowed = match role {
+        Role::DataPlane | Role::ControlPlane => planes.is_current(role.word(), pid),
+        Role::Reader => peer.uid == own || peer.uid.is_root(),
+    };
+    if !is_allowed {
+        return Ok(handover::refuse(stream, "this process was not started by the keeper for that role")?);
+    }
+    handover::send(stream, &held.of(role))?;
+    Ok(())
+}
