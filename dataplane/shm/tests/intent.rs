@@ -13,7 +13,7 @@ use dataplane_abi::layout::Layout;
 use dataplane_abi::limits::Capacities;
 use dataplane_abi::ring::{CHANGE_ENTRIES, change_kind};
 use dataplane_abi::segment::{keys_bytes, pool_records};
-use dataplane_shm::intent::IntentError;
+use dataplane_shm::intent::{IntentError, head};
 use dataplane_shm::publish::{self, CrashPoint};
 use dataplane_shm::{Access, IntentWriter, Mapping, Segment, SegmentFds};
 
@@ -317,6 +317,47 @@ fn death_at_any_store_of_a_publication_leaves_the_old_record_or_the_fresh_one() 
         }
     }
     assert!(seen[1] >= 128 && seen[2] >= 4, "{seen:?}");
+}
+
+// CONTRACTS 4, 15
+#[test]
+fn death_at_any_store_of_a_key_leaves_it_whole_or_absent() {
+    let (_fds, segment) = create();
+    for n in 1.. {
+        let mut writer = IntentWriter::attach(&segment).unwrap();
+        let reference = writer.allocate_key().unwrap();
+        let died = dies_at(n, false, || writer.write_key(reference, &key(0x5a)).unwrap());
+        let copy = segment.key(reference);
+        assert_eq!(copy.is_none(), died, "store {n}");
+        assert!(copy.is_none_or(|copy| (copy.rx_key, copy.tx_salt) == ([0x5a; 32], [0x5a; 16])), "store {n}: torn");
+        if !died {
+            assert_eq!(n, 33, "31 words, then the first one");
+            break;
+        }
+    }
+}
+
+#[test]
+fn a_copy_during_which_the_head_moved_is_made_again_and_given_up_after_eight() {
+    let (_fds, segment) = create();
+    let head = &segment.transport(0).unwrap().twcc_next;
+    head::swing(head, 3);
+    let copies = std::cell::Cell::new(0);
+    let copy_while_moving = |moves: u32| {
+        copies.set(0);
+        head::read(head, |slot| {
+            copies.set(copies.get() + 1);
+            if copies.get() <= moves {
+                // The same record slot, published again: only the count tells.
+                head::swing(head, 3);
+            }
+            Some(slot)
+        })
+    };
+    assert_eq!((copy_while_moving(0), copies.get()), (Some(3), 1));
+    assert_eq!((copy_while_moving(1), copies.get()), (Some(3), 2));
+    assert_eq!((copy_while_moving(7), copies.get()), (Some(3), 8));
+    assert_eq!((copy_while_moving(8), copies.get()), (None, 8));
 }
 
 // CONTRACTS 4, 15

@@ -109,7 +109,7 @@ fn a_packet_whose_tag_did_not_verify_leaves_no_trace() {
 
 #[test]
 fn what_cannot_be_stored_is_refused() {
-    let (_fds, segment) = create();
+    let (fds, segment) = create();
     let mut pool = ChunkPool::new(&segment, 0, 8).unwrap();
     assert!(LogWriter::open(&mut pool, IngressId(256), 2).is_none());
     let mut log = LogWriter::open(&mut pool, INGRESS, 2).unwrap();
@@ -121,7 +121,7 @@ fn what_cannot_be_stored_is_refused() {
     assert!(store(&mut log, &mut pool, 5000, 100, at(0)));
     assert!(!store(&mut log, &mut pool, 5000, 100, at(0)), "there already");
     assert!(!store(&mut log, &mut pool, 5000 - 2048, 100, at(0)), "its slot is taken");
-    assert!(!store(&mut log, &mut pool, 5001 - 2049, 100, at(0)), "too old");
+    assert!(!store(&mut log, &mut pool, 2900, 100, at(0)), "too old, though its slot is empty");
     assert!(store(&mut log, &mut pool, 5000 - 2047, 100, at(0)), "a late one, just inside");
     assert!(is_there(&segment, &log, 5000) && is_there(&segment, &log, 2953));
     let mut nothing = ChunkPool::new(&segment, 100, 0).unwrap();
@@ -129,7 +129,7 @@ fn what_cannot_be_stored_is_refused() {
     let mut one = ChunkPool::new(&segment, 100, 1).unwrap();
     let mut log = LogWriter::open(&mut one, IngressId(1), 2).unwrap();
     assert!(log.reserve(&mut one, 10).is_none(), "the directory took the only chunk");
-    let reader = |access| Segment::attach(_fds.borrow_for(access), access).unwrap();
+    let reader = |access| Segment::attach(fds.borrow_for(access), access).unwrap();
     assert!(ChunkPool::new(&reader(Access::Reader), 0, 1).is_none());
 }
 
@@ -152,6 +152,21 @@ fn when_the_share_is_used_up_the_oldest_chunk_goes_and_is_counted() {
     assert!(present.len() as u64 > 2 * per_chunk - 20 && present.len() as u64 <= 3 * per_chunk, "{}", present.len());
     assert!(present.iter().all(|ext_seq| *ext_seq >= 1000 - 3 * per_chunk - 20), "{present:?}");
     assert_eq!(log.top(), Some(999));
+}
+
+#[test]
+fn a_late_packet_in_a_younger_chunk_stays_when_the_chunk_of_its_neighbours_goes() {
+    let (_fds, segment) = create();
+    let mut pool = ChunkPool::new(&segment, 0, 8).unwrap();
+    let mut log = LogWriter::open(&mut pool, INGRESS, 4).unwrap();
+    for ext_seq in (0..80).filter(|ext_seq| *ext_seq != 5) {
+        assert!(store(&mut log, &mut pool, ext_seq, 1000, at(0)));
+    }
+    assert_eq!(log.chunks(), 2);
+    assert!(store(&mut log, &mut pool, 5, 1000, at(0)));
+    assert!(log.release_oldest(&mut pool));
+    assert!(is_there(&segment, &log, 5) && is_there(&segment, &log, 79));
+    assert!(!is_there(&segment, &log, 4) && !is_there(&segment, &log, 6));
 }
 
 #[test]
