@@ -24,4 +24,5 @@ mod ancillary;
 mod clock;
 mod memory;
 mod paths;
+mod received;
 mod transmit;

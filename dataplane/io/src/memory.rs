@@ -1,2 +1,76 @@
 // SPDX-License-Identifier: Apache-2.0
-//! (in work)
+//! Memory that the kernel is told addresses of: mapped once, never moved, zero at first.
+//!
+//! It hands out plain slices only through `unsafe` calls, since the kernel may be writing to any part of it.
+
+use core::ptr::NonNull;
+
+use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+
+use crate::socket::SetupError;
+
+/// An anonymous private mapping.
+#[derive(Debug)]
+pub(crate) struct Region {
+    base: NonNull<u8>,
+    len: usize,
+}
+
+impl Region {
+    /// Maps `len` bytes, page aligned; pages are taken as they are touched.
+    pub(crate) fn new(len: usize) -> Result<Self, SetupError> {
+        let refused = |error: rustix::io::Errno| SetupError { what: "mmap of packet frames", source: error.into() };
+        let protection = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: because no address is asked for, the kernel chooses unused ones and no existing object is replaced.
+        let base = unsafe { mmap_anonymous(core::ptr::null_mut(), len, protection, MapFlags::PRIVATE) };
+        let base = NonNull::new(base.map_err(refused)?.cast::<u8>()).ok_or(refused(rustix::io::Errno::NOMEM))?;
+        Ok(Self { base, len })
+    }
+
+    /// The address of `len` bytes at `offset`, if they lie inside.
+    pub(crate) fn address(&self, offset: usize, len: usize) -> Option<NonNull<u8>> {
+        if offset.checked_add(len)? > self.len {
+            return None;
+        }
+        // SAFETY: because offset + len <= self.len was checked above, the result stays inside the mapping.
+        Some(unsafe { self.base.add(offset) })
+    }
+
+    /// Borrows bytes.
+    ///
+    /// # Safety
+    /// Neither the kernel nor another reference may write to them while the slice lives.
+    pub(crate) unsafe fn bytes(&self, offset: usize, len: usize) -> Option<&[u8]> {
+        let address = self.address(offset, len)?;
+        // SAFETY: because `address` checked the bounds, the mapping is initialised (zero pages) and lives as long as self;
+        // that nobody writes is the caller's promise.
+        Some(unsafe { core::slice::from_raw_parts(address.as_ptr(), len) })
+    }
+
+    /// Borrows bytes for writing.
+    ///
+    /// # Safety
+    /// Neither the kernel nor another reference may use them while the slice lives.
+    pub(crate) unsafe fn bytes_mut(&mut self, offset: usize, len: usize) -> Option<&mut [u8]> {
+        let address = self.address(offset, len)?;
+        // SAFETY: because `address` checked the bounds, the mapping is initialised (zero pages) and lives as long as self;
+        // that nobody else uses the bytes is the caller's promise.
+        Some(unsafe { core::slice::from_raw_parts_mut(address.as_ptr(), len) })
+    }
+
+    /// Never unmaps: for memory that the kernel may still write to.
+    pub(crate) const fn leak(&mut self) {
+        self.len = 0;
+    }
+}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        if self.len == 0 {
+            return;
+        }
+        // SAFETY: because the mapping is ours alone, references to it borrow self, and an owner whose kernel side is not
+        // quiet has called `leak`.
+        let _ = unsafe { munmap(self.base.as_ptr().cast(), self.len) };
+    }
+}
