@@ -1,41 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Nothing on the packet path allocates; what threads share may be shared.
 #![cfg(not(loom))]
-#![expect(clippy::unwrap_used, clippy::tests_outside_test_module, reason = "tests")]
-#![expect(unsafe_code, reason = "an allocator that counts")]
+#![expect(clippy::tests_outside_test_module, reason = "tests")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+use std::alloc::System;
 
 use dataplane_abi::ids::{IngressId, WorkerId};
 use dataplane_abi::limits::Capacities;
 use dataplane_abi::ring::{Change, Datagram};
 use dataplane_abi::store::StoredHead;
+use dataplane_shm::allocation::{Counting, allocations};
 use dataplane_shm::ring::{self, Consumer, Producer};
 use dataplane_shm::store::{ChunkPool, Keep, LogReader, LogWriter, StoreBytes, Stored, StoredInfo};
 use dataplane_shm::{IntentWriter, Segment};
 
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-struct Counting;
-
-// SAFETY: the allocator is sound because it only counts and passes every call on to `System`.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the caller keeps the contract of `alloc`, which is the same.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        // SAFETY: the caller keeps the contract of `dealloc`, and `at` came from `System`.
-        unsafe { System.dealloc(at, layout) }
-    }
-}
-
 #[global_allocator]
-static COUNTING: Counting = Counting;
+static COUNTING: Counting<System> = Counting(System);
 
 #[test]
 fn push_pop_reserve_commit_get_and_trim_do_not_allocate() {
@@ -46,7 +26,7 @@ fn push_pop_reserve_commit_get_and_trim_do_not_allocate() {
     let mut hand = ring::private::<Datagram>(16).unwrap();
     let (head, datagram) = (StoredHead::zeroed(), Datagram::zeroed());
     let mut bytes = [0_u8; 2048];
-    let before = ALLOCATIONS.get();
+    let before = allocations();
     for ext_seq in 0..20_000_u64 {
         let info = StoredInfo { rtp_ts: 0, flags: 0, arrival_ns: ext_seq * 1_000_000 };
         log.reserve(&mut pool, 1200).unwrap().fill(1);
@@ -64,9 +44,9 @@ fn push_pop_reserve_commit_get_and_trim_do_not_allocate() {
     }
     assert!(log.laps() + u64::try_from(log.chunks()).unwrap() > 1);
     log.close(&mut pool);
-    assert_eq!(ALLOCATIONS.get(), before);
+    assert_eq!(allocations(), before);
     drop(vec![0_u8; 100]);
-    assert!(ALLOCATIONS.get() > before, "the count counts");
+    assert!(allocations() > before, "the count counts");
 }
 
 #[test]
