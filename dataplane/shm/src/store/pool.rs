@@ -28,6 +28,8 @@ pub struct ChunkPool {
 impl ChunkPool {
     /// The chunks `first_chunk .. first_chunk + count`, as far as they exist, all free: logs that a predecessor left in them
     /// are made unreadable and forgotten first. None when store or durable state are not mapped writable.
+    ///
+    /// A chunk belongs to one living pool: the predecessor of this one must be dead (process or thread) before it is made.
     #[must_use]
     pub fn new(segment: &Segment, first_chunk: u32, count: u32) -> Option<Self> {
         let store = segment.store()?.clone();
