@@ -1,36 +1,213 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The bridge to the segment: commands become table entries, rings become events.
 
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use controlplane_programmer::{KeyMaterial, Programmer};
+use controlplane_room::{Command, TransportId};
+use dataplane_abi::ids::{TransportRef, WorkerId};
+use dataplane_abi::ring::{DATAGRAM_SLOT_BYTES, Datagram, Event, event_kind};
+use dataplane_keeper::Role;
+use dataplane_shm::ring::{Consumer, Producer};
+use dataplane_shm::{Access, AttachFds, Segment};
+use rustix::time::{ClockId, clock_gettime};
+
 use crate::config::Config;
 use crate::plane::{DataPlane, PlaneEvent, SrtpKeys, TableFull};
-use controlplane_room::{Command, TransportId};
 
-/// No segment can be attached: there is no value of this type.
-#[derive(Debug)]
-pub(crate) enum Bridge {}
+/// A datagram that waited longer than this when the control plane attaches belongs to a handshake that is over.
+const STALE_NS: u64 = 1_000_000_000;
+/// How long the workers may take to start.
+const WORKERS_START: Duration = Duration::from_secs(10);
+
+/// The rings of one worker.
+struct WorkerRings {
+    events: Consumer<Event>,
+    punts: Consumer<Datagram>,
+    injects: Producer<Datagram>,
+    wake: OwnedFd,
+}
+
+/// The segment, as the session core uses it.
+pub(crate) struct Bridge {
+    segment: Segment,
+    programmer: Programmer,
+    workers: Vec<WorkerRings>,
+    /// The worker that is asked first for its events: none of them is preferred.
+    next: usize,
+    control: OwnedFd,
+    starts: u64,
+}
 
 /// Takes over what millrace-keeper hands to this process.
 ///
 /// # Errors
-/// Nothing was handed over.
-pub(crate) fn attach(_config: &Config) -> anyhow::Result<Bridge> {
-    anyhow::bail!("no segment was handed over: this process is started by millrace-keeper, not by hand")
+/// Nothing was handed over, or the segment is of another version.
+pub(crate) fn attach(config: &Config) -> anyhow::Result<Bridge> {
+    let mut handed = dataplane_keeper::request(&config.runtime_dir, Role::ControlPlane)
+        .context("millrace-controlplane is started by millrace-keeper, not by hand")?;
+    let fds = AttachFds {
+        intent: Some(handed.borrow("intent")?),
+        keys: Some(handed.borrow("keys")?),
+        durable: Some(handed.borrow("durable")?),
+        store: None,
+    };
+    let segment = Segment::attach(fds, Access::ControlPlane).context("cannot attach to the segment")?;
+    let programmer = Programmer::attach(&segment).context("cannot write intent")?;
+    let mut workers = Vec::new();
+    for index in 0..u16::try_from(segment.capacities().workers)? {
+        let id = WorkerId(index);
+        let missing = "the segment lacks a worker's ring";
+        let mut rings = WorkerRings {
+            events: segment.event_consumer(id).context(missing)?,
+            punts: segment.punt_consumer(id).context(missing)?,
+            injects: segment.inject_producer(id).context(missing)?,
+            wake: handed.take(&format!("wake{index}"))?,
+        };
+        drop_stale(&mut rings);
+        workers.push(rings);
+    }
+    wait_for_workers(&segment);
+    let starts = segment.state().dataplane_starts.load(Ordering::Acquire);
+    Ok(Bridge { segment, programmer, workers, next: 0, control: handed.take("control")?, starts })
+}
+
+/// Waits until every worker turns, so that "ready" is true when it is said. Without a data plane the control plane starts
+/// all the same: joins then wait for it.
+fn wait_for_workers(segment: &Segment) {
+    let runs = |index: u32| {
+        let worker = u16::try_from(index).ok().map(WorkerId);
+        worker
+            .and_then(|worker| segment.counters(worker))
+            .is_some_and(|counters| counters.running.load(Ordering::Acquire) != 0)
+    };
+    let until = Instant::now() + WORKERS_START;
+    while !(0..segment.capacities().workers).all(runs) {
+        if Instant::now() > until {
+            tracing::warn!("the data plane does not run; `millrace status` shows more");
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn now_ns() -> u64 {
+    let time = clock_gettime(ClockId::Monotonic);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// What a predecessor did not read is about sessions that are not known here.
+fn drop_stale(rings: &mut WorkerRings) {
+    let now = now_ns();
+    while rings.punts.pop().is_some_and(|packet| now.saturating_sub(packet.at_ns) > STALE_NS) {}
+    while rings.events.pop().is_some() {}
+}
+
+impl Bridge {
+    /// Workers read their change rings at the start of a turn; those that sleep are woken for it.
+    fn wake_all(&self) {
+        for rings in &self.workers {
+            wake(&rings.wake);
+        }
+    }
+
+    fn event(&self, event: &Event) -> Option<PlaneEvent> {
+        let transport = self.programmer.transport_of(event.transport)?;
+        match event.kind {
+            event_kind::VALIDATED => Some(PlaneEvent::Validated { transport }),
+            event_kind::CONSENT_LOST => Some(PlaneEvent::ConsentLost { transport }),
+            event_kind::CONSENT_BACK => Some(PlaneEvent::ConsentBack { transport }),
+            event_kind::FIRST_MEDIA => Some(PlaneEvent::FirstMedia { transport }),
+            _ => None,
+        }
+    }
+
+    fn punted(&self, packet: &Datagram) -> Option<PlaneEvent> {
+        let transport = self.programmer.transport_of(packet.transport)?;
+        let bytes = packet.bytes.get(..packet.len as usize)?.to_vec();
+        Some(PlaneEvent::Punted { transport, at_ns: packet.at_ns, generation: packet.transport.generation, bytes })
+    }
+
+    /// The worker that owns a transport, by its durable record.
+    fn owner(&self, reference: TransportRef) -> Option<usize> {
+        let word = self.segment.transport(reference.slot)?.owner.load(Ordering::Acquire);
+        let generation = u32::try_from(word >> 32).ok()?;
+        let worker = usize::try_from(word & u64::from(u32::MAX)).ok()?.checked_sub(1)?;
+        (generation == reference.generation).then_some(worker)
+    }
+}
+
+fn wake(fd: &OwnedFd) {
+    // A full counter means that the other one is awake anyway.
+    let _ = rustix::io::write(fd, &1_u64.to_ne_bytes());
 }
 
 impl DataPlane for Bridge {
-    fn apply(&mut self, _command: Command) -> Result<(), TableFull> {
-        match *self {}
+    fn apply(&mut self, command: Command) -> Result<(), TableFull> {
+        let applied = self.programmer.apply(command);
+        self.wake_all();
+        applied.map_err(|full| TableFull { table: full.table, capacity: full.capacity })
     }
 
-    fn inject(&mut self, _transport: TransportId, _datagram: &[u8]) {
-        match *self {}
+    fn inject(&mut self, transport: TransportId, datagram: &[u8]) {
+        let Some(reference) = self.programmer.reference_of(transport) else { return };
+        let Some(rings) = self.owner(reference).and_then(|worker| self.workers.get_mut(worker)) else { return };
+        let mut packet = Datagram { transport: reference, at_ns: now_ns(), ..Datagram::zeroed() };
+        let Some(place) = packet.bytes.get_mut(..datagram.len()).filter(|_| datagram.len() <= DATAGRAM_SLOT_BYTES)
+        else {
+            return;
+        };
+        place.copy_from_slice(datagram);
+        packet.len = u32::try_from(datagram.len()).unwrap_or(0);
+        if rings.injects.push(&packet).is_ok() {
+            wake(&rings.wake);
+        }
     }
 
-    fn install_keys(&mut self, _transport: TransportId, _keys: SrtpKeys) {
-        match *self {}
+    fn install_keys(&mut self, transport: TransportId, keys: SrtpKeys) {
+        let material = KeyMaterial {
+            profile: keys.profile.0,
+            local: (&keys.local.key, &keys.local.salt),
+            remote: (&keys.remote.key, &keys.remote.salt),
+        };
+        if let Err(full) = self.programmer.install_keys(transport, &material) {
+            tracing::error!(transport = transport.0, "keys cannot be installed: {full}");
+        }
+        self.wake_all();
     }
 
     fn poll(&mut self) -> Option<PlaneEvent> {
-        match *self {}
+        let starts = self.segment.state().dataplane_starts.load(Ordering::Acquire);
+        if starts != self.starts {
+            let is_first = self.starts == 0;
+            self.starts = starts;
+            if !is_first {
+                return Some(PlaneEvent::DataPlaneRestarted);
+            }
+        }
+        for _ in 0..self.workers.len() {
+            let at = self.next % self.workers.len();
+            // A worker's events come before its datagrams: a check validates before its ClientHello is looked at.
+            while let Some(event) = self.workers.get_mut(at).and_then(|rings| rings.events.pop()) {
+                if let Some(event) = self.event(&event) {
+                    return Some(event);
+                }
+            }
+            while let Some(packet) = self.workers.get_mut(at).and_then(|rings| rings.punts.pop()) {
+                if let Some(event) = self.punted(&packet) {
+                    return Some(event);
+                }
+            }
+            self.next = self.next.wrapping_add(1);
+        }
+        None
+    }
+
+    fn wakeup(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.control.as_fd())
     }
 }

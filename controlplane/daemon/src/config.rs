@@ -31,6 +31,9 @@ pub(crate) struct Config {
     pub(crate) tls_key: Option<PathBuf>,
     /// Where certificate, keys, counters and journal are.
     pub(crate) state_dir: PathBuf,
+    /// Where the keeper's socket is; the keeper says so on the command line.
+    #[serde(skip, default = "dataplane_keeper::default_runtime_dir")]
+    pub(crate) runtime_dir: PathBuf,
     /// Whether publishing and watching need no token from anywhere.
     pub(crate) open_rooms: bool,
     /// Whether watching needs a token too.
@@ -90,6 +93,7 @@ impl Default for Config {
             tls_cert: None,
             tls_key: None,
             state_dir: default_state_dir(),
+            runtime_dir: dataplane_keeper::default_runtime_dir(),
             open_rooms: false,
             viewers_need_token: false,
             token_key_file: None,
@@ -203,6 +207,9 @@ pub(crate) struct Arguments {
     /// Where certificate, keys, counters and journal are kept.
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
+    /// Where the keeper's socket is.
+    #[arg(long, value_name = "DIR")]
+    runtime_dir: Option<PathBuf>,
     /// Let everybody publish and watch without a token.
     #[arg(long)]
     open_rooms: bool,
@@ -287,6 +294,9 @@ impl Config {
         replace_some(&mut self.token_key_file, arguments.token_key_file.as_ref());
         if let Some(state_dir) = &arguments.state_dir {
             self.state_dir.clone_from(state_dir);
+        }
+        if let Some(runtime_dir) = &arguments.runtime_dir {
+            self.runtime_dir.clone_from(runtime_dir);
         }
         self.media_port = arguments.media_port.unwrap_or(self.media_port);
         if let Some(log) = &arguments.log {

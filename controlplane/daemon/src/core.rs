@@ -562,3 +562,6 @@ fn room_problem(error: &RoomError) -> Problem {
         None => problem,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -26,6 +26,7 @@ mod serve;
 
 use std::io::Write;
 use std::net::SocketAddr;
+use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
@@ -48,7 +49,18 @@ use crate::serve::Listeners;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
+    match start() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // One line for the person who started it; nowhere to go if standard error is closed.
+            let _ = writeln!(std::io::stderr(), "millrace-controlplane: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let config = Config::load(&arguments)?;
     if arguments.print_config {
@@ -71,10 +83,8 @@ async fn run<P: DataPlane>(config: &Config, plane: P) -> anyhow::Result<()> {
     let store = Store::open(&config.state_dir)?;
     let identity = dtls_identity(&store)?;
     let key = token_key(config, &store)?;
-    let certificate = match config.listen.is_empty() {
-        true => None,
-        false => Some(certificate::server_config(config, &store).await?),
-    };
+    let certificate =
+        if config.listen.is_empty() { None } else { Some(certificate::server_config(config, &store).await?) };
     let listeners = Listeners::bind(&config.listen_plain, &config.listen, certificate.as_ref())?;
     let rotation = Rotation {
         dir: journal::dir_in(&config.state_dir),
@@ -89,8 +99,9 @@ async fn run<P: DataPlane>(config: &Config, plane: P) -> anyhow::Result<()> {
     let core = Core::new(config, plane, store, identity, journal);
     let reactor = tokio::spawn(reactor::run(core, requests, stopped));
     let handle = Handle::<SocketAddr>::new();
+    // For the person at the terminal, and for whoever waits for the first line.
     for url in listeners.urls() {
-        tracing::info!("listening on {url}");
+        say(&format!("Millrace is ready: {url}\n"))?;
     }
     if config.open_rooms {
         tracing::warn!("open_rooms: everybody who reaches this server may publish and watch");

@@ -49,9 +49,14 @@ pub(crate) async fn run<P: DataPlane>(
     }
 }
 
+#[expect(
+    deprecated,
+    reason = "its replacement is unsafe, which this crate forbids; an OwnedFd keeps what that one asks to be promised: \
+              open, and the same descriptor, until it is dropped"
+)]
 fn wakeup_of<P: DataPlane>(core: &Core<P>) -> io::Result<Option<AsyncFd<OwnedFd>>> {
     let Some(fd) = core.plane().wakeup() else { return Ok(None) };
-    AsyncFd::register_with_interest(fd.try_clone_to_owned()?, Interest::READABLE).map(Some)
+    AsyncFd::with_interest(fd.try_clone_to_owned()?, Interest::READABLE).map(Some)
 }
 
 /// Ends at the next edge of the descriptor; never without one.

@@ -3,7 +3,7 @@
 //! delivered where it does not belong.
 #![expect(clippy::tests_outside_test_module, reason = "an integration test is a test module")]
 
-#[expect(unreachable_pub, missing_docs, reason = "a module of this test")]
+#[expect(unreachable_pub, reason = "a module of this test")]
 mod model;
 
 use std::time::Duration;

@@ -96,7 +96,7 @@ fn codecs(kind: MediaKind) -> Vec<CodecMap> {
 pub fn track(transport: u64, nth: u8) -> TrackSpec {
     let mut id = [nth; 16];
     id[..8].copy_from_slice(&transport.to_be_bytes());
-    let kind = if nth % 2 == 0 { MediaKind::Audio } else { MediaKind::Video };
+    let kind = if nth.is_multiple_of(2) { MediaKind::Audio } else { MediaKind::Video };
     TrackSpec {
         id: TrackId(id),
         transport: TransportId(transport),
