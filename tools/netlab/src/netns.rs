@@ -47,6 +47,7 @@ impl Namespace {
     /// When not root or iproute2 is missing.
     pub fn create(label: &str) -> Result<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
+        registry::ensure_not_ending()?;
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("{}-{}-{number}-{label}", registry::NAMESPACE_PREFIX, std::process::id());
         registry::add_namespace(&name);

@@ -25,6 +25,7 @@ impl Process {
     /// # Errors
     /// When the log cannot be created or the program not be started.
     pub fn spawn(mut command: Command, log: &Path, keep_stdout: bool) -> Result<Self> {
+        registry::ensure_not_ending()?;
         let file = File::create(log).with_context(|| format!("create {}", log.display()))?;
         command.stderr(file.try_clone()?).process_group(0);
         if keep_stdout {

@@ -8,10 +8,11 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, Once};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{SigSet, Signal, killpg};
 use nix::unistd::Pid;
 
@@ -26,6 +27,15 @@ struct Registry {
 }
 
 static REGISTRY: Mutex<Registry> = Mutex::new(Registry { groups: BTreeSet::new(), namespaces: BTreeSet::new() });
+
+/// Set when a signal has come: the other threads may still run, and must not start anything behind the clean-up's back.
+static ENDING: AtomicBool = AtomicBool::new(false);
+
+/// Refuses to start anything once the clean-up has begun.
+pub(crate) fn ensure_not_ending() -> Result<()> {
+    ensure!(!ENDING.load(Ordering::SeqCst), "interrupted");
+    Ok(())
+}
 
 fn with<T>(change: impl FnOnce(&mut Registry) -> T) -> T {
     // A panic while the list was held leaves it usable: its operations are single inserts and removals.
@@ -66,6 +76,9 @@ pub fn clean_up_on_signals() -> Result<()> {
         std::thread::spawn(move || {
             if let Ok(signal) = signals.wait() {
                 console::line(&format!("{signal}: cleaning up"));
+                ENDING.store(true, Ordering::SeqCst);
+                clean_everything();
+                // What another thread had begun to start in that moment is listed by then.
                 clean_everything();
                 std::process::exit(130);
             }

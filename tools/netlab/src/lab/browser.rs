@@ -70,6 +70,8 @@ pub(crate) struct Browser {
     next_id: u64,
     /// Which browser.
     pub(crate) kind: Kind,
+    /// Its version, as it names itself.
+    pub(crate) version: String,
     /// The participant's name.
     pub(crate) name: String,
     /// Its colour and pitch.
@@ -132,8 +134,10 @@ impl Browser {
             }
         });
         let name = name.to_owned();
-        let mut browser = Self { stdin, replies, process, next_id: 0, kind, name, person, endpoint: at };
-        browser.call("launch", json!({}), LAUNCH_LIMIT)?;
+        let mut browser =
+            Self { stdin, replies, process, next_id: 0, kind, version: String::new(), name, person, endpoint: at };
+        let launched = browser.call("launch", json!({}), LAUNCH_LIMIT)?;
+        browser.version = launched["version"].as_str().unwrap_or_default().to_owned();
         Ok(browser)
     }
 
@@ -182,5 +186,19 @@ impl Drop for Browser {
         // The end of its input makes the driver close the browser in good order.
         self.stdin = None;
         let _ = self.process.wait_for_exit(Duration::from_secs(5));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_of_browsers_names_each_with_its_count() {
+        let kinds = Kind::parse_list("chromium:2,firefox:1").expect("a list");
+        assert_eq!(kinds, [Kind::Chromium, Kind::Chromium, Kind::Firefox]);
+        assert_eq!(Kind::parse_list("firefox").expect("one"), [Kind::Firefox]);
+        assert!(Kind::parse_list("safari:1").is_err());
+        assert!(Kind::parse_list("chromium:x").is_err());
     }
 }

@@ -60,6 +60,12 @@ pub(crate) fn run(words: &[String]) -> Result<bool> {
     session.join_all(fault)?;
     let window = watch(&mut session, Duration::from_secs(seconds))?;
     judge_joining(&mut report, &session);
+    for (browser, after) in session.browsers.iter().zip(&window.after) {
+        let check = format!("{}.publishing_srtp_cipher", browser.name);
+        judge_cipher(&mut report, &check, browser.kind, after.publishing_cipher());
+        report.note(format!("{}.browser", browser.name), browser.version.as_str());
+        report.note(format!("{}.publishing", browser.name), after.json()["published"].clone());
+    }
     for pair in session.pairs.clone() {
         judge_pair(&mut report, &session, &pair, &window);
     }
@@ -141,9 +147,7 @@ fn judge_pair(report: &mut Report, session: &Session, pair: &Pair, window: &Wind
         report.at_least(check, share, "of the usual rate", 0.5);
     }
     judge_senses(report, &name, publisher, pair.to, &window.perceived);
-    for (what, cipher) in [("", after.cipher(&publisher.name)), ("publishing_", after.publishing_cipher())] {
-        judge_cipher(report, &format!("{name}.{what}srtp_cipher"), watcher.kind, cipher);
-    }
+    judge_cipher(report, &format!("{name}.srtp_cipher"), watcher.kind, after.cipher(&publisher.name));
     let rate = decoded.map(|frames| frames * 1000.0 / (after.at_ms() - before.at_ms()));
     report.note(format!("{name}.frames_per_second"), json!(rate));
     report.note(format!("{name}.statistics"), after.json()["views"][&publisher.name].clone());

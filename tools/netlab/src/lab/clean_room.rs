@@ -104,7 +104,7 @@ fn judge_run(report: &mut Report, script: &Path, root: &Path, folder: &Path) -> 
     report.holds("run.url_answers", seconds.is_some());
     report.at_most("run.seconds_to_url", seconds, "s", RUN_LIMIT.as_secs_f64());
     if seconds.is_none() {
-        console::line(&process.log_tail(25));
+        show_failure(&process);
     }
     Ok(seconds)
 }
@@ -127,9 +127,19 @@ fn judge_test(report: &mut Report, script: &Path, root: &Path, folder: &Path) ->
     report.holds("test.every_skip_has_a_reason", reasoned);
     report.note("test.skipped", json!(skipped));
     if code != Some(0) {
-        console::line(&process.log_tail(40));
+        show_failure(&process);
     }
     Ok(text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("no summary").to_owned())
+}
+
+/// The lines that say what failed, and the end of the log.
+fn show_failure(process: &Process) {
+    let text = process.log_text();
+    let wrong = |line: &&str| line.starts_with("error") || line.contains("FAILED") || line.contains("panicked at");
+    for line in text.lines().filter(wrong).take(20) {
+        console::line(&format!("  | {line}"));
+    }
+    console::line(&process.log_tail(12));
 }
 
 /// A fresh room: the cached base system, the toolchain, the machine's registry settings, a clone of the checkout.
