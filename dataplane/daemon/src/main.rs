@@ -74,7 +74,8 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
     // Nobody would restart an orphan, and its port would stay taken.
-    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM)).context("cannot follow the keeper")?;
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))
+        .context("cannot follow the keeper")?;
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGINT] {
         signal_hook::flag::register(signal, Arc::clone(&stop)).context("cannot take signals")?;
@@ -143,7 +144,8 @@ fn spawn(
             stop: Arc::clone(stop),
         };
         let name = format!("worker-{index}");
-        threads.push(std::thread::Builder::new().name(name).spawn(move || thread.run()).context("cannot start a worker")?);
+        threads
+            .push(std::thread::Builder::new().name(name).spawn(move || thread.run()).context("cannot start a worker")?);
     }
     Ok(threads)
 }

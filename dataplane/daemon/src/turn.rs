@@ -65,7 +65,8 @@ impl WorkerThread {
     fn serve(self) -> anyhow::Result<()> {
         let id = self.config.worker;
         let segment = self.segment.clone();
-        let counters = segment.counters(id).ok_or_else(|| anyhow::anyhow!("the segment has no counters for this worker"))?;
+        let counters =
+            segment.counters(id).ok_or_else(|| anyhow::anyhow!("the segment has no counters for this worker"))?;
         if self.options.is_pinned {
             match pinning::pin(id) {
                 Ok(core) => counters.cpu.store(core as u64 + 1, Ordering::Relaxed),

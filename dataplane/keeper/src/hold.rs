@@ -26,8 +26,9 @@ impl Held {
     pub(crate) fn make(media_port: u16, workers: u16) -> anyhow::Result<Self> {
         let capacities = Capacities { workers: u32::from(workers), ..Capacities::DEFAULT };
         let (segment, _) = Segment::create(&capacities).context("cannot make the shared segment")?;
-        let sockets = dataplane_io::socket::bind_group(media_port, usize::from(workers))
-            .with_context(|| format!("cannot bind UDP port {media_port}; is another Millrace running? name another --media-port"))?;
+        let sockets = dataplane_io::socket::bind_group(media_port, usize::from(workers)).with_context(|| {
+            format!("cannot bind UDP port {media_port}; is another Millrace running? name another --media-port")
+        })?;
         let wake = || eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).context("cannot make an eventfd");
         Ok(Self {
             durable_read_only: read_only(&segment.durable)?,
@@ -74,5 +75,6 @@ impl Held {
 fn read_only(memfd: &OwnedFd) -> anyhow::Result<OwnedFd> {
     use std::os::fd::AsRawFd;
     let path = format!("/proc/self/fd/{}", memfd.as_raw_fd());
-    rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).context("cannot open a memfd read-only; is /proc mounted?")
+    rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .context("cannot open a memfd read-only; is /proc mounted?")
 }

@@ -9,3 +9,15 @@
 pub mod handover;
 
 pub use handover::{Handed, HandoverError, Role, SOCKET_NAME, request};
+
+/// Where the keeper's socket and the pid files lie unless something else is said: the XDG runtime directory of a person,
+/// `/run/millrace` for root.
+#[must_use]
+pub fn default_runtime_dir() -> std::path::PathBuf {
+    match std::env::var_os("XDG_RUNTIME_DIR") {
+        Some(dir) if !dir.is_empty() && !rustix::process::geteuid().is_root() => {
+            std::path::PathBuf::from(dir).join("millrace")
+        }
+        _ => std::path::PathBuf::from("/run/millrace"),
+    }
+}

@@ -28,12 +28,16 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Starts Millrace: holds what must outlive a crash, starts both planes and restarts them.
 #[derive(Parser, Debug)]
-#[command(name = "millrace-keeper", version, after_help = "Examples:
+#[command(
+    name = "millrace-keeper",
+    version,
+    after_help = "Examples:
   millrace-keeper
   millrace-keeper --workers 2 --open-rooms --listen 0.0.0.0:8443
   millrace-keeper --media-address 192.0.2.7 --external-address 203.0.113.9
 
-Options that this program does not know go to millrace-controlplane; see `millrace-controlplane --help`.")]
+Options that this program does not know go to millrace-controlplane; see `millrace-controlplane --help`."
+)]
 struct Arguments {
     /// Where the socket and the pid files lie [default: XDG runtime directory, for root /run/millrace].
     #[arg(long, value_name = "DIR")]
@@ -121,7 +125,7 @@ pub(crate) fn say(text: &str) {
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let runtime_dir = arguments.runtime_dir.clone().unwrap_or_else(default_runtime_dir);
+    let runtime_dir = arguments.runtime_dir.clone().unwrap_or_else(dataplane_keeper::default_runtime_dir);
     std::fs::create_dir_all(&runtime_dir)
         .with_context(|| format!("cannot make {}; name another --runtime-dir", runtime_dir.display()))?;
     let workers = arguments.workers.unwrap_or_else(default_workers);
@@ -135,7 +139,8 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let beside = std::env::current_exe().context("cannot find this program's folder")?;
     let program = |name: &str| beside.with_file_name(name);
     let runtime = runtime_dir.display().to_string();
-    let mut dataplane = vec!["--runtime-dir".into(), runtime.clone(), "--backend".into(), arguments.backend.word().into()];
+    let mut dataplane =
+        vec!["--runtime-dir".into(), runtime.clone(), "--backend".into(), arguments.backend.word().into()];
     dataplane.extend(arguments.no_pin.then(|| "--no-pin".into()));
     dataplane.extend(arguments.busy_poll.then(|| "--busy-poll".into()));
     let port = arguments.media_port.to_string();
@@ -157,13 +162,6 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn default_runtime_dir() -> PathBuf {
-    match std::env::var_os("XDG_RUNTIME_DIR") {
-        Some(dir) if !dir.is_empty() && !rustix::process::geteuid().is_root() => PathBuf::from(dir).join("millrace"),
-        _ => PathBuf::from("/run/millrace"),
-    }
-}
-
 fn default_workers() -> u16 {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     u16::try_from(cores.min(4)).unwrap_or(1)
@@ -175,7 +173,8 @@ mod tests {
 
     #[test]
     fn options_of_both_programs_may_be_mixed() {
-        let typed = ["keeper", "--open-rooms", "--workers", "2", "--listen", "[::]:8443", "--backend=uring", "--no-pin"];
+        let typed =
+            ["keeper", "--open-rooms", "--workers", "2", "--listen", "[::]:8443", "--backend=uring", "--no-pin"];
         let parsed = Arguments::parse_from(sorted(typed.map(String::from).to_vec()));
         assert_eq!(parsed.workers, Some(2));
         assert_eq!(parsed.backend, Backend::Uring);
