@@ -189,6 +189,9 @@ fn judge_cipher(report: &mut Report, name: &str, kind: Kind, cipher: Option<&str
 
 fn judge_server(report: &mut Report, session: &Session, window: &Window) {
     judge_counters(report, &window.status_before, &window.status_after);
+    let (ports, asked) = (window.status_after.ports(), session.server.backend.as_str());
+    let is_asked = !ports.is_empty() && (asked == "auto" || ports.iter().all(|port| *port == asked));
+    report.check("server.ports", json!(ports), "", &format!("each {asked}"), is_asked);
     let [start, end] = &window.pause_status;
     let sent = start.tx_packets().zip(end.tx_packets()).map(|(old, new)| new - old);
     report.at_least("server.tx_packets_while_control_plane_stopped", sent, "packets", 1.0);

@@ -11,7 +11,7 @@ use serde_json::Value;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Status(pub(crate) Value);
 
-/// Fates of a received packet; with `dropped` they sum to `rx_packets`.
+/// Fates of a packet that a worker received or took from another.
 const RX_FATES: [&str; 6] = ["stored", "answered", "consumed", "punted", "handed", "dropped"];
 
 fn number(value: &Value) -> Option<f64> {
@@ -40,7 +40,7 @@ impl Status {
         self.sum("/tx_packets")
     }
 
-    /// How far the receive ledger is from exact: the largest |rx − Σ fates| of a worker, plus |Σ handed − Σ taken|.
+    /// How far the receive ledger is from exact: Σ |rx + taken − fates| of the workers, plus |Σ handed − Σ taken|.
     pub(crate) fn rx_ledger_gap(&self) -> Option<f64> {
         let mut gap = 0.0_f64;
         for worker in self.workers() {
@@ -48,7 +48,7 @@ impl Status {
             for fate in RX_FATES {
                 fates += number(&worker["ledger"][fate])?;
             }
-            gap = gap.max((number(&worker["rx_packets"])? - fates).abs());
+            gap += (number(&worker["rx_packets"])? + number(&worker["ledger"]["taken"])? - fates).abs();
         }
         Some(gap + (self.sum("/ledger/handed")? - self.sum("/ledger/taken")?).abs())
     }
@@ -57,6 +57,11 @@ impl Status {
     pub(crate) fn cohort_ledger_gap(&self) -> Option<f64> {
         let settled = self.sum("/cohort_ledger/sent")? + self.sum("/cohort_ledger/skipped")?;
         Some((self.sum("/cohort_ledger/offered")? - settled - self.sum("/cohort_ledger/pending")?).abs())
+    }
+
+    /// The port that each worker has opened: `uring`, `sockets`, …
+    pub(crate) fn ports(&self) -> Vec<&str> {
+        self.workers().iter().filter_map(|worker| worker["port"].as_str()).collect()
     }
 
     /// Packets punted to the control plane.
@@ -111,7 +116,7 @@ mod tests {
     use serde_json::json;
 
     fn status(dropped: u64) -> Status {
-        let ledger = json!({"stored": 5, "answered": 1, "consumed": 1, "punted": 1, "handed": 1, "taken": 1,
+        let ledger = json!({"stored": 6, "answered": 1, "consumed": 1, "punted": 1, "handed": 1, "taken": 1,
             "dropped": dropped});
         let cohort = json!({"offered": 10, "sent": 8, "skipped": 1, "pending": 1});
         let worker = json!({"rx_packets": 10, "ledger": ledger, "cohort_ledger": cohort});

@@ -40,6 +40,8 @@ pub(crate) struct Server {
     process: Process,
     runtime_dir: PathBuf,
     bin_dir: PathBuf,
+    /// The backend that was asked for.
+    pub(crate) backend: String,
     /// Where it is.
     pub(crate) endpoint: Endpoint,
     /// `http://ADDRESS:PORT`.
@@ -94,7 +96,15 @@ impl Server {
             pids.insert(plane, read_pid(&runtime_dir, plane)?);
         }
         let origin = format!("http://{listen}");
-        Ok(Self { process, runtime_dir, bin_dir: options.bin_dir.clone(), endpoint, origin, pids })
+        Ok(Self {
+            process,
+            runtime_dir,
+            bin_dir: options.bin_dir.clone(),
+            backend: options.backend.clone(),
+            endpoint,
+            origin,
+            pids,
+        })
     }
 
     /// Counters of all workers.
