@@ -23,7 +23,8 @@ impl Region {
         let protection = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: because no address is asked for, the kernel chooses unused ones and no existing object is replaced.
         let base = unsafe { mmap_anonymous(core::ptr::null_mut(), len, protection, MapFlags::PRIVATE) };
-        let base = NonNull::new(base.map_err(refused)?.cast::<u8>()).ok_or(refused(rustix::io::Errno::NOMEM))?;
+        let base =
+            NonNull::new(base.map_err(refused)?.cast::<u8>()).ok_or_else(|| refused(rustix::io::Errno::NOMEM))?;
         Ok(Self { base, len })
     }
 

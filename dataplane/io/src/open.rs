@@ -33,6 +33,7 @@ pub struct Fallback(pub SetupError);
 
 /// One of the two socket ports.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a worker has one; a box would put a pointer in front of each packet")]
 pub enum SocketPort {
     /// io_uring.
     Uring(UringPort),

@@ -29,7 +29,7 @@ const VECTOR_ROOM: usize = 16;
 const HEAD_BYTES: usize = VECTOR_ROOM + NAME_ROOM + RECEIVE_CONTROL_BYTES;
 const BUFFER_BYTES: usize = HEAD_BYTES + FRAME_BYTES;
 
-const _: () = assert!(size_of::<libc::iovec>() == VECTOR_ROOM && HEAD_BYTES % 64 == 0);
+const _: () = assert!(size_of::<libc::iovec>() == VECTOR_ROOM && HEAD_BYTES.is_multiple_of(64));
 
 /// A packet of the current batch.
 #[derive(Clone, Copy, Debug)]

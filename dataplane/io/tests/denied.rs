@@ -2,7 +2,7 @@
 //! Where io_uring is denied, plain sockets serve, and the port says why.
 //!
 //! The test runs itself again in a child that has given up io_uring by a seccomp filter.
-#![allow(clippy::tests_outside_test_module, reason = "an integration test is a test module")]
+#![allow(clippy::tests_outside_test_module, clippy::unwrap_used, reason = "an integration test is a test module")]
 
 use std::net::UdpSocket;
 use std::process::Command;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Both socket ports on the loopback interface, through the same tests.
-#![allow(clippy::tests_outside_test_module, reason = "an integration test is a test module")]
+#![allow(clippy::tests_outside_test_module, clippy::unwrap_used, reason = "an integration test is a test module")]
 
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};

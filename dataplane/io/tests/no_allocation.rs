@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! No socket port allocates per packet.
-#![allow(clippy::tests_outside_test_module, reason = "an integration test is a test module")]
+#![allow(clippy::tests_outside_test_module, clippy::unwrap_used, reason = "an integration test is a test module")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

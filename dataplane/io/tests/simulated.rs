@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The simulated network keeps its promises: frames conserved, crashes modelled, the same seed gives the same packets.
-#![allow(clippy::tests_outside_test_module, reason = "an integration test is a test module")]
+#![allow(clippy::tests_outside_test_module, clippy::unwrap_used, reason = "an integration test is a test module")]
 
 use dataplane_abi::flow::{FlowKey, map_v4};
 use dataplane_io::port::{Ecn, Flushed, Port};
