@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The whole pipeline on the simulated port, seen from outside.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::tests_outside_test_module,
+    reason = "tests fail by panicking"
+)]
+
+mod calls;
+mod support;
