@@ -166,8 +166,7 @@ impl Bed {
         let thread = self.journal.take().expect("runs");
         drop(self.core);
         thread.join().expect("ends");
-        let text = std::fs::read_to_string(self.dir.0.join("journal/journal.jsonl")).expect("is there");
-        text
+        std::fs::read_to_string(self.dir.0.join("journal/journal.jsonl")).expect("is there")
     }
 }
 
