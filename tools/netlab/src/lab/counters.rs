@@ -127,7 +127,7 @@ mod tests {
     fn exact_ledgers_have_no_gap_and_a_lost_packet_shows() {
         assert_eq!(status(1).rx_ledger_gap(), Some(0.0));
         assert_eq!(status(1).cohort_ledger_gap(), Some(0.0));
-        assert_eq!(status(0).rx_ledger_gap(), Some(1.0));
+        assert_eq!(status(0).rx_ledger_gap(), Some(2.0), "one packet at each of two workers");
     }
 
     #[test]
