@@ -24,6 +24,9 @@ use crate::sync::fence;
 const PACKET_ALIGN: usize = 16;
 const SECOND_NS: u64 = 1_000_000_000;
 
+/// Data chunks that a log may have: 8 MiB, more than 4 s at 16 Mbit/s.
+const MAX_SHARE: usize = 128;
+
 /// How long packets are kept.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Keep {
@@ -64,8 +67,10 @@ pub struct LogWriter {
     ingress: IngressId,
     directory: u32,
     generation: u16,
-    /// A ring of as many entries as the share; `count` of them in use from `first` on, oldest first.
-    chunks: Box<[ChunkUse]>,
+    /// A ring of `share` entries; `count` of them in use from `first` on, oldest first.
+    chunks: [ChunkUse; MAX_SHARE],
+    /// Entries of `chunks` in use at most.
+    share: usize,
     first: usize,
     count: usize,
     /// Bytes used of the newest chunk.
@@ -78,10 +83,10 @@ pub struct LogWriter {
 
 impl LogWriter {
     /// Opens a log of at most `share_chunks` data chunks (at least 2, plus one for the directory) and stores its name in
-    /// `IngressDurable::log`. Allocates its list of chunks. None when the pool is empty or the ingress id is out of range.
+    /// `IngressDurable::log`. None when the pool is empty or the ingress id is out of range.
     #[must_use]
     pub fn open(pool: &mut ChunkPool, ingress: IngressId, share_chunks: u32) -> Option<Self> {
-        let share = (share_chunks as usize).clamp(2, LOG_SLOTS);
+        let share = (share_chunks as usize).clamp(2, MAX_SHARE);
         pool.segment().ingress(ingress)?;
         let (directory, generation) = pool.take_directory()?;
         let log = Self {
@@ -89,7 +94,8 @@ impl LogWriter {
             ingress,
             directory,
             generation,
-            chunks: vec![ChunkUse::empty(0); share].into_boxed_slice(),
+            chunks: [ChunkUse::empty(0); MAX_SHARE],
+            share,
             first: 0,
             count: 0,
             used: 0,
@@ -223,7 +229,7 @@ impl LogWriter {
 
     /// Starts a chunk: from the pool while the share lasts, else the oldest of this log.
     fn roll_over(&mut self, pool: &mut ChunkPool) -> Option<()> {
-        let fresh = if self.count < self.chunks.len() { pool.take() } else { None };
+        let fresh = if self.count < self.share { pool.take() } else { None };
         let chunk = match fresh {
             Some(chunk) => chunk,
             None => {
@@ -232,7 +238,7 @@ impl LogWriter {
                 chunk
             }
         };
-        let at = (self.first + self.count) % self.chunks.len();
+        let at = (self.first + self.count) % self.share;
         *self.chunks.get_mut(at)? = ChunkUse::empty(chunk);
         self.count += 1;
         self.used = 0;
@@ -245,7 +251,7 @@ impl LogWriter {
             return None;
         }
         let oldest = *self.chunks.get(self.first)?;
-        self.first = (self.first + 1) % self.chunks.len();
+        self.first = (self.first + 1) % self.share;
         self.count -= 1;
         let last = oldest.highest.min(oldest.lowest.saturating_add(LOG_SLOTS as u64 - 1));
         for slot in (oldest.lowest..=last).filter_map(|ext_seq| self.store.slot(self.directory, slot_index(ext_seq))) {
@@ -262,13 +268,13 @@ impl LogWriter {
     #[inline]
     fn newest(&self) -> Option<&ChunkUse> {
         let last = self.count.checked_sub(1)?;
-        self.chunks.get((self.first + last) % self.chunks.len())
+        self.chunks.get((self.first + last) % self.share)
     }
 
     #[inline]
     fn newest_mut(&mut self) -> Option<&mut ChunkUse> {
         let last = self.count.checked_sub(1)?;
-        let at = (self.first + last) % self.chunks.len();
+        let at = (self.first + last) % self.share;
         self.chunks.get_mut(at)
     }
 
