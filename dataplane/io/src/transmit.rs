@@ -178,3 +178,69 @@ pub(crate) fn empty_message() -> libc::msghdr {
 pub(crate) const fn is_temporary(errno: i32) -> bool {
     matches!(errno, libc::EAGAIN | libc::EINTR)
 }
+
+#[cfg(test)]
+mod tests {
+    use dataplane_abi::flow::{FlowKey, map_v4};
+
+    use super::*;
+    use crate::paths::{Binding, PathTable};
+    use crate::port::Ecn;
+
+    fn pool(frames: u16) -> (TxFrames, Route) {
+        let (local, remote) = (map_v4([127, 0, 0, 1]), map_v4([127, 0, 0, 2]));
+        let flow = FlowKey { local, remote, local_port: 7, remote_port: 9, reserve: 0 };
+        let mut paths = PathTable::new(Binding { is_v6: true, port: 7 }, 1);
+        let slot = paths.open(&flow, 46, Ecn(1)).unwrap();
+        (TxFrames::new(frames).unwrap(), *paths.route(slot).unwrap())
+    }
+
+    fn commit(frames: &mut TxFrames, route: &Route) -> Option<u16> {
+        frames.reserve(route, 8)?;
+        frames.commit(8);
+        frames.committed.back().copied()
+    }
+
+    #[test]
+    fn frames_that_found_no_room_go_first_and_in_their_order() {
+        let (mut frames, route) = pool(8);
+        let committed: Vec<u16> = (0..6).map(|_| commit(&mut frames, &route).unwrap()).collect();
+        let taken: Vec<u16> = (0..5).map(|_| frames.take().unwrap()).collect();
+        assert_eq!(taken, committed[..5]);
+        frames.put_back(taken[0]);
+        (1..5).for_each(|nth| frames.again(taken[nth], nth - 1));
+        // The next submission takes two of them, which find no room again.
+        let retried = [frames.take_retry().unwrap(), frames.take_retry().unwrap()];
+        (0..2).for_each(|nth| frames.again(retried[nth], nth));
+        let rest: Vec<u16> = core::iter::from_fn(|| frames.take()).collect();
+        assert_eq!(rest, committed[1..]);
+    }
+
+    #[test]
+    fn a_frame_is_in_one_place() {
+        let (mut frames, route) = pool(2);
+        assert_eq!(frames.room(), 2);
+        frames.reserve(&route, 1).unwrap();
+        assert_eq!((frames.room(), frames.free.len()), (2, 1), "reserved and not committed can be lent again");
+        frames.commit(1);
+        frames.commit(1);
+        assert_eq!((frames.room(), frames.committed.len()), (1, 1), "a commit without a frame does nothing");
+        let frame = frames.take().unwrap();
+        assert_eq!((frames.room(), frames.take()), (1, None));
+        frames.put_back(frame);
+        assert_eq!(frames.room(), 2);
+    }
+
+    #[test]
+    fn a_commit_is_never_longer_than_its_reservation() {
+        let (mut frames, route) = pool(1);
+        frames.reserve(&route, 100).unwrap();
+        frames.commit(5000);
+        let frame = frames.take().unwrap();
+        let message = frames.message(frame).unwrap();
+        // SAFETY: because the frame's head was written by `reserve`, and nobody writes to it meanwhile.
+        let vector = unsafe { (*message).msg_iov };
+        // SAFETY: because the header points to the vector in the same head.
+        assert_eq!(unsafe { (*vector).iov_len }, 100);
+    }
+}
