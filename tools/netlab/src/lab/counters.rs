@@ -14,6 +14,9 @@ pub(crate) struct Status(pub(crate) Value);
 /// Fates of a packet that a worker received or took from another.
 const RX_FATES: [&str; 6] = ["stored", "answered", "consumed", "punted", "handed", "dropped"];
 
+/// Reasons for which packets of honest browsers are dropped as well. No packet that fails authentication gets that far.
+const HONEST_REASONS: [&str; 1] = ["rtx_useless"];
+
 fn number(value: &Value) -> Option<f64> {
     value.as_f64()
 }
@@ -103,10 +106,11 @@ impl Drops {
         reasons.iter().filter_map(|(name, value)| Some((name.clone(), number(value)?))).collect()
     }
 
-    /// Sum over the reasons; `None` when none is reported.
-    pub(crate) fn total(&self) -> Option<f64> {
+    /// Sum over the reasons for which no honest packet is dropped; `None` when no reason is reported.
+    pub(crate) fn hostile(&self) -> Option<f64> {
         let reasons = self.by_reason();
-        (!reasons.is_empty()).then(|| reasons.values().sum())
+        let counted = reasons.iter().filter(|(reason, _)| !HONEST_REASONS.contains(&reason.as_str()));
+        (!reasons.is_empty()).then(|| counted.map(|(_, count)| count).sum())
     }
 }
 
@@ -134,6 +138,12 @@ mod tests {
     fn a_field_that_is_missing_reads_as_nothing_and_never_as_zero() {
         assert_eq!(status(1).turn_max_us(), None);
         assert_eq!(Status::default().rx_ledger_gap(), None);
-        assert_eq!(Drops(json!({})).total(), None);
+        assert_eq!(Drops(json!({})).hostile(), None);
+    }
+
+    #[test]
+    fn drops_of_honest_packets_are_not_taken_for_hostile_ones() {
+        let drops = Drops(json!({"reasons": {"rtx_useless": 16, "unknown_flow": 3, "replayed": 2}}));
+        assert_eq!(drops.hostile(), Some(5.0));
     }
 }

@@ -154,7 +154,7 @@ fn judge_attack(report: &mut Report, before: &Moment, after: &Moment, tallies: &
     report.note("attack.bytes_answered_to_strangers_with_known_ufrag", tallies[1].answered_bytes_known_ufrag);
     // Every hostile datagram that reached the server was dropped with a reason, or punted within the punt's bound.
     let lost = difference(before.kernel_drops, after.kernel_drops);
-    let dropped = difference(before.drops.total(), after.drops.total());
+    let dropped = difference(before.drops.hostile(), after.drops.hostile());
     let punted = difference(before.status.punted(), after.status.punted());
     let sent = serde_json::Number::from(sent).as_f64();
     let unexplained = sent.zip(lost).zip(dropped).zip(punted);

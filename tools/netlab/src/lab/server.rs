@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::counters::{Drops, Status};
 use crate::install::checkout;
 use crate::netns::Endpoint;
-use crate::process::{Process, run};
+use crate::process::Process;
 
 /// Every media packet of a lab goes to this port.
 pub(crate) const MEDIA_PORT: u16 = 10_000;
@@ -133,8 +133,11 @@ impl Server {
     fn ask(&self, what: &str) -> Result<Value> {
         let mut command = Command::new(self.bin_dir.join("millrace"));
         command.args([what, "--json", "--runtime-dir"]).arg(&self.runtime_dir);
-        let output = run(&mut command)?;
-        serde_json::from_slice(&output.stdout).with_context(|| format!("the JSON of `millrace {what}`"))
+        let output = command.output().with_context(|| format!("start millrace {what}"))?;
+        // It exits 1 when it reports a problem, such as a plane that a lab has stopped; the report is what counts.
+        serde_json::from_slice(&output.stdout).with_context(|| {
+            format!("`millrace {what} --json` ({}): {}", output.status, String::from_utf8_lossy(&output.stderr).trim())
+        })
     }
 
     /// Planes that have exited or been replaced since the start.
