@@ -64,6 +64,17 @@ pub fn open_socket_port(
     }
 }
 
+impl SocketPort {
+    /// Datagrams that were received and not delivered: longer than a frame, or without an address.
+    #[must_use]
+    pub const fn rx_discarded(&self) -> u64 {
+        match self {
+            Self::Uring(port) => port.rx_discarded(),
+            Self::Sockets(port) => port.rx_discarded(),
+        }
+    }
+}
+
 macro_rules! dispatch {
     ($self:ident, $port:ident => $call:expr) => {
         match $self {

@@ -87,17 +87,16 @@ pub fn buffers(socket: impl AsFd) -> Result<SocketBuffers, SetupError> {
 /// What the kernel answered; `EADDRINUSE` also where another group is bound to the port, since the kernel would share the
 /// packets between the two without a word.
 pub fn bind_group(port: u16, workers: usize) -> Result<Vec<OwnedFd>, SetupError> {
-    if port != 0 {
-        drop(bind_one(port, false)?);
+    let mut tries = if port == 0 { 8 } else { 1 };
+    loop {
+        // Found free by a socket that does not share: sharing ones are also given ports that another group has.
+        let free = binding(&bind_one(port, false)?)?.port;
+        let group: Result<Vec<OwnedFd>, SetupError> = (0..workers).map(|_| bind_one(free, true)).collect();
+        tries -= 1;
+        if group.is_ok() || tries == 0 {
+            return group;
+        }
     }
-    let mut port = port;
-    let mut sockets = Vec::with_capacity(workers);
-    for _ in 0..workers {
-        let socket = bind_one(port, true)?;
-        port = binding(&socket)?.port;
-        sockets.push(socket);
-    }
-    Ok(sockets)
 }
 
 fn bind_one(port: u16, shares: bool) -> Result<OwnedFd, SetupError> {

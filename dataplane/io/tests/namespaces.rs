@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A full send buffer stops the port, loses nothing and keeps the order.
+//! What loopback does not show, in network namespaces of the test's own threads; they vanish with the threads.
 //!
 //! ```text
 //!  namespace of the port   10.9.0.1 ── veth ── 10.9.0.2   namespace of the peer
 //! ```
 //!
-//! Over loopback a send buffer is never full. Here the peer's address is missing at first: what is sent waits in the
-//! kernel for the neighbour and fills the buffer.
+//! Over loopback a send buffer is never full. Between the two namespaces the peer's address is missing at first: what is
+//! sent waits in the kernel for the neighbour and fills the buffer. And a loopback interface has one IPv6 address only.
 #![allow(clippy::tests_outside_test_module, clippy::unwrap_used, reason = "an integration test is a test module")]
 
 use std::io::Write;
@@ -72,16 +72,21 @@ fn send(backend: Backend, resolve: &mpsc::Sender<()>) {
     }
     assert!(frames > 0 && frames < FRAMES, "{backend:?}: {frames} of {FRAMES} were taken");
     assert_eq!(port.tx_room(), all - usize::try_from(FRAMES - frames).unwrap());
+    // One more that is not flushed: trying the others again must not send it.
+    port.reserve(path, 1200).unwrap()[..4].copy_from_slice(&FRAMES.to_be_bytes());
+    port.commit(1200);
     resolve.send(()).unwrap();
     let wake = rustix::event::eventfd(0, rustix::event::EventfdFlags::empty()).unwrap();
     let deadline = Instant::now() + Duration::from_secs(20);
-    while port.tx_room() != all {
+    while port.tx_room() != all - 1 {
         assert!(Instant::now() < deadline, "{backend:?}: {} frames stay", all - port.tx_room());
         port.wait(Duration::from_millis(50), wake.as_fd());
         port.reap();
     }
+    port.reap();
+    assert_eq!(port.tx_room(), all - 1);
     let flushed = port.flush();
-    assert_eq!((frames + flushed.frames, flushed.errors), (FRAMES, 0));
+    assert_eq!((frames + flushed.frames, flushed.errors), (FRAMES + 1, 0));
 }
 
 /// The peer's side: takes its address when it is told to, then expects every frame in order.
@@ -90,14 +95,14 @@ fn receive(resolve: &mpsc::Receiver<()>) {
     assert!(ip("addr add 10.9.0.2/24 dev far"));
     let socket = UdpSocket::bind("10.9.0.2:7777").unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    for number in 0..FRAMES {
+    for number in 0..=FRAMES {
         let mut payload = [0; 2048];
         assert_eq!(socket.recv(&mut payload).unwrap(), 1200);
         assert_eq!(payload[..4], number.to_be_bytes());
     }
 }
 
-fn run(backend: Backend) {
+fn fill_and_resolve(backend: Backend) {
     let (place, placed) = mpsc::channel();
     let (link, linked) = mpsc::channel::<()>();
     let (resolve, resolved) = mpsc::channel();
@@ -122,12 +127,48 @@ fn run(backend: Backend) {
     assert!(peer.join().is_ok());
 }
 
-#[test]
-fn a_full_send_buffer_loses_and_reorders_nothing() {
+fn each(test: impl Fn(Backend)) {
     let probe = UdpSocket::bind("127.0.0.1:0").unwrap();
     match open_socket_port(probe.into(), Backend::Uring, SocketConfig::default()) {
-        Ok(_) => run(Backend::Uring),
+        Ok(_) => test(Backend::Uring),
         Err(error) => skipped(&format!("the io_uring half of this test: {error}")),
     }
-    run(Backend::Sockets);
+    test(Backend::Sockets);
+}
+
+#[test]
+fn a_full_send_buffer_loses_and_reorders_nothing() {
+    each(fill_and_resolve);
+}
+
+#[test]
+fn an_answer_comes_from_the_ipv6_address_that_was_addressed() {
+    let test = || {
+        if isolate().is_none() {
+            return skipped("a network namespace needs root");
+        }
+        if !ip("link set lo up") || !ip("addr add fd00::1/128 dev lo") || !ip("addr add fd00::2/128 dev lo") {
+            return skipped("no IPv6, or no `ip` program");
+        }
+        each(|backend| {
+            let socket = dataplane_io::socket::bind_group(0, 1).unwrap().remove(0);
+            let number = UdpSocket::from(socket.try_clone().unwrap()).local_addr().unwrap().port();
+            let (mut port, _) = open_socket_port(socket, backend, SocketConfig::default()).unwrap();
+            for address in ["fd00::1", "fd00::2"] {
+                let peer = UdpSocket::bind("[::1]:0").unwrap();
+                peer.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+                peer.send_to(b"to", (address, number)).unwrap();
+                while port.receive(64) == 0 {}
+                let (_, meta) = port.packet(0).unwrap();
+                port.release();
+                let path = port.open_path(&meta.flow, 0, Ecn(0)).unwrap();
+                port.reserve(path, 4).unwrap().copy_from_slice(b"from");
+                port.commit(4);
+                assert_eq!(port.flush().frames, 1);
+                let (_, from) = peer.recv_from(&mut [0; 8]).unwrap();
+                assert_eq!(from.to_string(), format!("[{address}]:{number}"), "{backend:?}");
+            }
+        });
+    };
+    assert!(std::thread::spawn(test).join().is_ok());
 }
