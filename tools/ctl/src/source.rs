@@ -49,11 +49,15 @@ fn explain(error: HandoverError, runtime_dir: &Path) -> SourceError {
             SourceError::Handover(error)
         };
     };
-    match source.kind() {
-        ErrorKind::NotFound | ErrorKind::NotADirectory => SourceError::NotRunning(dir),
-        ErrorKind::ConnectionRefused => SourceError::Ended(dir),
-        ErrorKind::PermissionDenied => SourceError::Permission(dir),
-        _ => SourceError::Handover(error),
+    let kind = source.kind();
+    if matches!(kind, ErrorKind::NotFound | ErrorKind::NotADirectory) {
+        SourceError::NotRunning(dir)
+    } else if kind == ErrorKind::ConnectionRefused {
+        SourceError::Ended(dir)
+    } else if kind == ErrorKind::PermissionDenied {
+        SourceError::Permission(dir)
+    } else {
+        SourceError::Handover(error)
     }
 }
 

@@ -35,6 +35,14 @@ macro_rules! counts {
             /// Which counter of the segment each one is.
             #[cfg(test)]
             pub(crate) const SOURCES: &[&str] = &[$(stringify!($source)),*];
+            /// Gives each counter of the segment a number of its own: `first`, `first + 1`, …
+            #[cfg(test)]
+            pub(crate) fn fill(counters: &WorkerCounters, first: u64) {
+                let cells = [$(&counters.$source),*];
+                for (cell, value) in cells.into_iter().zip(first..) {
+                    cell.store(value, std::sync::atomic::Ordering::Relaxed);
+                }
+            }
         }
     };
 }

@@ -7,19 +7,21 @@ use std::time::Duration;
 use crate::drops::{ByReason, Drops, explain_beside, explain_dropped, explain_skipped};
 use crate::status::{Status, Totals, WorkerStatus};
 
-/// Aligned columns: the first to the left, the others to the right.
+/// Aligned columns: words to the left, numbers to the right.
 fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..columns)
-        .map(|column| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0))
+    let cells = |column: usize| rows.iter().filter_map(move |row| row.get(column));
+    let widths: Vec<usize> =
+        (0..columns).map(|column| cells(column).map(|cell| cell.chars().count()).max().unwrap_or(0)).collect();
+    let is_words: Vec<bool> = (0..columns)
+        .map(|column| column == 0 || cells(column).all(|cell| cell.starts_with(char::is_alphabetic)))
         .collect();
     let mut text = String::new();
     for row in rows {
-        let mut line = String::new();
-        for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
-            let _ = if column == 0 { write!(line, "{cell:<width$}") } else { write!(line, "  {cell:>width$}") };
-        }
-        text.push_str(line.trim_end());
+        let padded = row.iter().zip(&widths).zip(&is_words).map(|((cell, width), is_words)| {
+            if *is_words { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
+        });
+        text.push_str(padded.collect::<Vec<_>>().join("  ").trim_end());
         text.push('\n');
     }
     text
