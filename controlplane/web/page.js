@@ -8,8 +8,8 @@ const REFRESH_MS = 2000;
 /** How long a participant that has not published yet is tried again. */
 const PATIENCE_MS = 10_000;
 
-/** @template {Element} T @param {string} id @returns {T} */
-const element = (id) => /** @type {T} */ (/** @type {unknown} */ (document.getElementById(id)));
+/** @param {string} id @returns {HTMLElement} */
+const element = (id) => /** @type {HTMLElement} */ (document.getElementById(id));
 
 const form = /** @type {HTMLFormElement} */ (element("join"));
 const roomField = /** @type {HTMLInputElement} */ (element("room"));
@@ -24,7 +24,7 @@ const stage = element("stage");
 
 /** @type {import("/client.js").Session | null} */
 let own = null;
-/** Open tiles by `room/participant`. @type {Map<string, {close: () => Promise<void>}>} */
+/** Open tiles by `room/participant`. @type {Map<string, {name: string, close: () => Promise<void>}>} */
 const tiles = new Map();
 /** What the list shows, so that it is only built again (and focus lost) when it differs. */
 let shown = "";
@@ -166,7 +166,8 @@ async function startWatching(room, participant, name) {
   tell("");
   const abort = new AbortController();
   const template = /** @type {HTMLTemplateElement} */ (element("tile"));
-  const tile = /** @type {HTMLElement} */ (template.content.cloneNode(true).firstElementChild);
+  const copy = /** @type {DocumentFragment} */ (template.content.cloneNode(true));
+  const tile = /** @type {HTMLElement} */ (copy.firstElementChild);
   const video = /** @type {HTMLVideoElement} */ (tile.querySelector("video"));
   const caption = /** @type {HTMLElement} */ (tile.querySelector(".state"));
   const play = /** @type {HTMLButtonElement} */ (tile.querySelector(".play"));
@@ -184,7 +185,7 @@ async function startWatching(room, participant, name) {
     await session?.close();
     void refresh();
   };
-  tiles.set(key, { close });
+  tiles.set(key, { name, close });
   stop.addEventListener("click", () => void close());
   stage.append(tile);
   element("watching").hidden = false;
@@ -238,12 +239,28 @@ async function refresh() {
   try {
     const found = (await rooms()).find((candidate) => candidate.room === room);
     if (room !== roomField.value) return;
+    closeTilesOfLeavers(room, found?.publishers ?? []);
     if (found === undefined) return show(room, [], "There is no such room yet. It begins when somebody publishes.");
     const others = found.publishers.filter((publisher) => publisher.participant !== own?.participant);
     const watched = found.viewers === 1 ? "1 viewer" : `${found.viewers} viewers`;
     show(room, others, others.length === 0 ? `Nobody else publishes here (${watched}).` : `${watched}.`);
   } catch (error) {
     show(room, [], explain(error));
+  }
+}
+
+/**
+ * Whoever stops publishing leaves a still picture behind: its tile goes, and the page says so.
+ *
+ * @param {string} room
+ * @param {{participant: string}[]} publishers
+ */
+function closeTilesOfLeavers(room, publishers) {
+  for (const [key, tile] of tiles) {
+    const isHere = publishers.some((publisher) => key === `${room}/${publisher.participant}`);
+    if (isHere || !key.startsWith(`${room}/`)) continue;
+    tell(`${tile.name} has stopped publishing.`);
+    void tile.close();
   }
 }
 

@@ -24,7 +24,7 @@ mod plane;
 mod reactor;
 mod serve;
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -71,7 +71,11 @@ fn start() -> anyhow::Result<()> {
     }
     let filter =
         EnvFilter::try_new(&config.log).with_context(|| format!("cannot use the log filter {}", config.log))?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .init();
     let plane = bridge::attach(&config)?;
     // Two threads: the session core keeps one busy in a join storm while the other goes on reading sockets.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;

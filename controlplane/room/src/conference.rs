@@ -387,7 +387,8 @@ impl Conference {
 
     fn summary(&self, name: &RoomName, room: &Room) -> RoomSummary {
         let publishers = room.publishers.values().filter_map(|id| {
-            let session = self.sessions.get(id)?;
+            // Who has lost consent cannot be watched, so it is not shown.
+            let session = self.sessions.get(id).filter(|session| !session.is_lost())?;
             let Role::Publisher { participant, name, tracks, .. } = &session.role else { return None };
             let video_tracks = tracks.iter().filter(|track| track.kind == crate::MediaKind::Video).count();
             Some(PublisherSummary {

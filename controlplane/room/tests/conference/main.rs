@@ -103,6 +103,7 @@ fn a_live_name_is_taken_and_a_lost_one_is_replaced() {
     assert!(matches!(bed.feed(publish("demo", "Ann", 2, 1)), Err(RoomError::NameTaken { .. })));
     bed.feed(Input::ConsentLost { transport: TransportId(1) }).expect("lost");
     assert!(watch(&bed.conference, "demo", Some("ann"), 9).is_err(), "a lost publisher is not watched");
+    assert!(bed.conference.rooms()[0].publishers.is_empty(), "nor is it shown");
     let outcome = bed.feed(publish("demo", "Ann", 4, 1)).expect("takes the place");
     assert_eq!(kinds(&outcome)[0], (1, EventKind::Left(LeaveReason::Replaced)));
     assert!(matches!(bed.feed(leave(1)), Err(RoomError::UnknownTransport { .. })));
