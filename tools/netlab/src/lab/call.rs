@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use serde_json::{Value, json};
 
 use super::args::Args;
@@ -49,8 +49,9 @@ pub(crate) fn run(words: &[String]) -> Result<bool> {
     let kinds = Kind::parse_list(&args.text("browsers", "chromium:2"))?;
     ensure!((2..=4).contains(&kinds.len()), "a call has 2 to 4 browsers here, not {}", kinds.len());
     let seconds: u64 = args.number("seconds", 30)?;
-    let sabotage = args.choice("sabotage", &SABOTAGES.map(|(name, _)| name))?;
-    let fault = SABOTAGES.iter().find(|(name, _)| Some(*name) == sabotage).map(|(_, fault)| *fault);
+    let sabotage = args.choice("sabotage", &SABOTAGES.map(|(name, ..)| name))?;
+    let chosen = SABOTAGES.into_iter().find(|(name, ..)| Some(*name) == sabotage);
+    let fault = chosen.map(|(_, fault, _)| fault);
     let options = server_options(&args)?;
     let folder = new_folder("call")?;
     let mut report = Report::start("call");
@@ -73,7 +74,12 @@ pub(crate) fn run(words: &[String]) -> Result<bool> {
     session.leave()?;
     report.note("tables_after_leaving", json!(session.server.status().map(|status| status.tables()).ok()));
     let figure = figure(&session, &window, seconds);
+    let unnoticed = chosen.filter(|(.., witness)| !report.failed().any(|check| check.name.ends_with(witness)));
     let ok = report.finish(args.path("json").as_deref(), &figure)?;
+    if let Some((name, _, witness)) = unnoticed {
+        // No red check, which would look like a sabotage that was seen: the lab itself is broken.
+        bail!("the sabotage {name} went unnoticed: no check that ends in {witness} has failed");
+    }
     if !ok {
         console::line(&format!("logs: {}", session.folder.display()));
     }

@@ -160,6 +160,20 @@ impl Server {
         self.pids.iter().map(|(plane, pid)| (*plane, resident_kib(*pid))).collect()
     }
 
+    /// Time that the data plane's threads were ready to run and waited for a CPU, in ms since their start, by thread:
+    /// what a wall clock inside a turn cannot tell from work.
+    pub(crate) fn scheduler_wait_ms(&self) -> BTreeMap<String, f64> {
+        let tasks = format!("/proc/{}/task", self.pids.get("dataplane").copied().unwrap_or_default());
+        let Ok(entries) = std::fs::read_dir(tasks) else { return BTreeMap::new() };
+        let wait = |path: PathBuf| {
+            let name = std::fs::read_to_string(path.join("comm")).ok()?.trim().to_owned();
+            let text = std::fs::read_to_string(path.join("schedstat")).ok()?;
+            let waited_ns: f64 = text.split_whitespace().nth(1)?.parse().ok()?;
+            Some((format!("{name}/{}", path.file_name()?.display()), waited_ns / 1e6))
+        };
+        entries.filter_map(|entry| wait(entry.ok()?.path())).collect()
+    }
+
     /// The server's log, for the message when a lab fails.
     pub(crate) fn log(&self) -> &Path {
         self.process.log()

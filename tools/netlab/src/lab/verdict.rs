@@ -29,6 +29,7 @@ pub(crate) fn judge_health(report: &mut Report, server: &Server) {
     report.check("server.exits", json!(exits), "processes", "= []", exits.is_empty());
     let panics = server.panics();
     report.check("server.panics", panics, "panics", "= 0", panics == 0);
+    report.note("server.scheduler_wait_ms", json!(server.scheduler_wait_ms()));
     report.note("server.drops", json!(server.drops().map(|drops| drops.by_reason()).ok()));
 }
 
