@@ -2,10 +2,12 @@
 //! From intent to derived state: the change ring names what changed, the worker copies the record, validates the copy and
 //! uses only the copy. Runs between batches, at most 64 changes per turn.
 
+pub(crate) mod records;
+
 use core::sync::atomic::Ordering;
+use std::sync::Arc;
 
 use dataplane_abi::codec::{EgressMode, MediaKind, TransportKind};
-use dataplane_abi::durable::{EgressDurable, IngressDurable, TransportDurable, transport_state};
 use dataplane_abi::ids::{IngressId, SubscriptionRef, TrackRef, TransportRef};
 use dataplane_abi::intent::{SubscriptionIntent, TrackIntent, TransportIntent};
 use dataplane_abi::limits::ENCODINGS;
@@ -13,9 +15,10 @@ use dataplane_abi::ring::{Change, change_kind};
 use dataplane_shm::publish;
 use dataplane_wire::codec::Codec;
 
-use crate::counting::{bump, read};
+use crate::changes::records::{begin_egress, begin_ingress, begin_transport, restore_paths, resume_egress};
+use crate::counting::bump;
 use crate::keys;
-use crate::objects::egress::{Constants, Egress};
+use crate::objects::egress::Egress;
 use crate::objects::ingress::Ingress;
 use crate::objects::leg::Leg;
 use crate::receive::recorder::Recorder;
@@ -117,16 +120,19 @@ impl Worker {
             return None;
         }
         let mut leg = Leg::new(transport, now.mono_ns);
-        if let Some(durable) = self.segment.transport(transport.slot) {
-            restore_paths(&mut leg, durable);
+        let durable = self.segment.transport(transport.slot)?;
+        if durable.generation.load(Ordering::Acquire) != transport.generation {
+            // Claimed just now, or by a predecessor that died before it had begun the record.
+            begin_transport(durable, transport.generation);
         }
+        restore_paths(&mut leg, durable);
         let slot = self.legs.insert(leg).ok()?;
         *self.leg_at.get_mut(transport.index())? = slot.saturating_add(1);
         self.update_leg(slot, &intent);
         let flows: [_; dataplane_abi::limits::PATHS] =
             self.legs.get(slot).map_or([None; dataplane_abi::limits::PATHS], |leg| leg.paths.map(|path| path.flow));
         for flow in flows.into_iter().flatten() {
-            self.admit(flow, transport);
+            self.admit(flow, None, transport, now);
         }
         let mut track = self.tracks_of.first(transport.slot);
         while let Some(at) = track {
@@ -168,7 +174,7 @@ impl Worker {
 
     fn remove_transport(&mut self, slot: u32) {
         let Some(door) = self.doors.remove(slot) else { return };
-        for flow in door.flows.into_iter().flatten() {
+        for (flow, _) in door.flows.into_iter().flatten() {
             if self.flows.get(&flow) == Some(door.transport) {
                 self.flows.remove(&flow);
             }
@@ -204,28 +210,40 @@ impl Worker {
     }
 
     fn track_changed(&mut self, slot: u32) {
-        let Some(intent) = self.segment.intent_track(slot) else {
-            self.remove_track_state(slot);
-            self.remove_cohorts(slot);
+        let intent = self.segment.intent_track(slot);
+        let track = TrackRef::at(slot, intent.as_ref().map_or(0, |intent| intent.generation));
+        self.forget_other_tracks(track);
+        let Some(intent) = intent else {
             self.tracks_of.unlink(slot);
             return;
         };
         if !is_valid_track(&intent) {
             self.refuse();
+            self.forget_other_tracks(TrackRef::at(slot, 0));
             return;
         }
         self.tracks_of.link(intent.transport.slot, slot);
         let Some(leg) = self.leg_of(intent.transport) else { return };
-        let track = TrackRef::at(slot, intent.generation);
         for (encoding, signalled) in (0_u8..).zip(intent.encodings.iter().take(usize::from(intent.encoding_count))) {
             let id = IngressId::of(slot, encoding);
-            if let Some(known) = self.ingress_of(id).and_then(|slot| self.ingresses.get(slot)) {
-                if known.track == track {
-                    continue;
-                }
+            if self.ingress_of(id).is_none() {
+                self.create_ingress(id, track, leg, &intent, (signalled.ssrc, signalled.rtx_ssrc));
+            }
+        }
+    }
+
+    /// The slot means `track` from here on: streams and cohorts of other generations go.
+    fn forget_other_tracks(&mut self, track: TrackRef) {
+        for encoding in (0_u8..).take(ENCODINGS) {
+            let id = IngressId::of(track.slot, encoding);
+            let ingress = self.ingress_of(id).and_then(|slot| self.ingresses.get(slot));
+            if ingress.is_some_and(|ingress| ingress.track != track) {
                 self.remove_ingress(id);
             }
-            self.create_ingress(id, track, leg, &intent, (signalled.ssrc, signalled.rtx_ssrc));
+            let cohort = self.cohort_of(id).and_then(|slot| self.cohorts.get(slot));
+            if cohort.is_some_and(|cohort| cohort.track != track) {
+                self.remove_cohort(id);
+            }
         }
     }
 
@@ -248,7 +266,7 @@ impl Worker {
                 owner.recorder = self.recorders.insert(Recorder::new()).ok();
             }
         }
-        let segment = self.segment.clone();
+        let segment = Arc::clone(&self.segment);
         let Some(durable) = segment.ingress(id) else { return };
         if durable.generation.load(Ordering::Acquire) != track.generation {
             begin_ingress(durable, track.generation);
@@ -308,7 +326,7 @@ impl Worker {
         publish::store_u32(&durable.generation, 0);
     }
 
-    fn subscription_changed(&mut self, slot: u32, now: Now) {
+    pub(crate) fn subscription_changed(&mut self, slot: u32, now: Now) {
         let Some(intent) = self.segment.intent_subscription(slot) else {
             self.remove_egress(slot);
             self.subscriptions_of.unlink(slot);
@@ -323,6 +341,7 @@ impl Worker {
         let subscription = SubscriptionRef::at(slot, intent.generation);
         if let Some(known) = self.egress_of(slot).and_then(|slot| self.egresses.get(slot)) {
             if known.subscription == subscription {
+                self.update_egress(slot, &intent);
                 return;
             }
             self.remove_egress(slot);
@@ -330,6 +349,19 @@ impl Worker {
         if let Some(leg) = self.leg_of(intent.transport) {
             self.create_egress(subscription, leg, &intent, now);
         }
+    }
+
+    /// Policy and header extensions may change while a subscription lives; its identity may not.
+    fn update_egress(&mut self, subscription_slot: u32, intent: &SubscriptionIntent) {
+        let Some(egress) = self.egress_of(subscription_slot).and_then(|slot| self.egresses.get_mut(slot)) else {
+            return;
+        };
+        if egress.ssrc != intent.ssrc || egress.rtx_ssrc != intent.rtx_ssrc || egress.track != intent.track {
+            self.refuse();
+            return;
+        }
+        egress.max_encoding = intent.max_encoding;
+        egress.extension_ids = intent.extension_ids;
     }
 
     pub(crate) fn egress_of(&self, subscription_slot: u32) -> Option<u32> {
@@ -340,7 +372,7 @@ impl Worker {
         let track = self.segment.intent_track(intent.track.slot);
         let Some(track) = track.filter(|track| track.generation == intent.track.generation && is_valid_track(track))
         else {
-            self.count(|counters| bump(&counters.stale_references));
+            // Not published yet: the leg's timer tries again.
             return;
         };
         // CONTRACTS 3 of the design: one SSRC of a transport never means two slots while its key lives.
@@ -354,7 +386,7 @@ impl Worker {
         let first_rtx = self.next_random() & FIRST_SEQ_MASK;
         if let Some(durable) = self.segment.egress(subscription.slot) {
             if durable.generation.load(Ordering::Acquire) == subscription.generation {
-                resume_egress(&mut egress, durable);
+                resume_egress(&mut egress, durable, &self.segment, now);
             } else {
                 begin_egress(durable, subscription.generation, intent, (first.max(1), first_rtx.max(1)));
             }
@@ -379,16 +411,13 @@ impl Worker {
         }
     }
 
-    /// The track is gone: its receivers wait for another one.
-    fn remove_cohorts(&mut self, track_slot: u32) {
-        for encoding in (0_u8..).take(ENCODINGS) {
-            let id = IngressId::of(track_slot, encoding);
-            let Some(cohort) = self.cohort_of(id) else { continue };
-            self.empty_cohort(cohort);
-            self.cohorts.remove(cohort);
-            if let Some(place) = self.cohort_at.get_mut(id.index()) {
-                *place = 0;
-            }
+    /// A stream is gone: its receivers have no source.
+    pub(crate) fn remove_cohort(&mut self, id: IngressId) {
+        let Some(cohort) = self.cohort_of(id) else { return };
+        self.empty_cohort(cohort);
+        self.cohorts.remove(cohort);
+        if let Some(place) = self.cohort_at.get_mut(id.index()) {
+            *place = 0;
         }
     }
 }
@@ -409,141 +438,8 @@ fn is_valid_subscription(intent: &SubscriptionIntent) -> bool {
     intent.generation != 0
         && intent.ssrc != 0
         && intent.ssrc != intent.rtx_ssrc
+        && (intent.rtx_ssrc == 0 || intent.rtx_pt < 128)
         && intent.pt < 128
         && EgressMode::from_code(intent.mode) == Some(EgressMode::Rewrite)
         && usize::from(intent.mid_len) <= intent.mid.len()
-}
-
-fn restore_paths(leg: &mut Leg, durable: &TransportDurable) {
-    if durable.generation.load(Ordering::Acquire) != leg.transport.generation {
-        return;
-    }
-    for (path, kept) in leg.paths.iter_mut().zip(&durable.paths) {
-        let words = [0, 1, 2, 3, 4].map(|word: usize| kept.flow.get(word).map_or(0, read));
-        if words.get(4).is_some_and(|last| *last != 0) {
-            path.flow = Some(dataplane_abi::flow::FlowKey::from_words(words));
-            path.checked_ns = read(&kept.checked_ns);
-        }
-    }
-    let active = durable.active_path.load(Ordering::Relaxed);
-    leg.active = usize::try_from(active).ok().and_then(|active| active.checked_sub(1));
-    leg.consent_ns = read(&durable.consent_ns);
-    leg.is_silent = durable.state.load(Ordering::Relaxed) == transport_state::SILENT;
-}
-
-/// Begins a transport's record for the generation that was just claimed; the generation is stored last.
-pub(crate) fn begin_transport(durable: &TransportDurable, generation: u32) {
-    publish::store_u32(&durable.generation, 0);
-    let zero64 = [
-        &durable.consent_ns,
-        &durable.validated_ns,
-        &durable.twcc_next,
-        &durable.rx_packets,
-        &durable.rx_bytes,
-        &durable.tx_packets,
-        &durable.tx_bytes,
-        &durable.auth_failures,
-        &durable.rtt_us,
-        &durable.srtcp_next,
-    ];
-    for cell in zero64 {
-        publish::store_u64(cell, 0);
-    }
-    for path in &durable.paths {
-        for word in &path.flow {
-            publish::store_u64(word, 0);
-        }
-    }
-    for sender in &durable.rtcp_senders {
-        publish::store_u64(&sender.ssrc, 0);
-        publish::store_u64(&sender.top, 0);
-        for word in &sender.bits {
-            publish::store_u64(word, 0);
-        }
-    }
-    publish::store_u32(&durable.state, transport_state::WAITING);
-    publish::store_u32(&durable.active_path, 0);
-    publish::store_u32(&durable.generation, generation);
-}
-
-pub(crate) fn begin_ingress(durable: &IngressDurable, generation: u32) {
-    publish::store_u32(&durable.generation, 0);
-    publish::store_u32(&durable.ssrc, 0);
-    publish::store_u32(&durable.rtx_ssrc, 0);
-    reset_windows(durable);
-    let zero64 = [
-        &durable.packets,
-        &durable.bytes,
-        &durable.repaired,
-        &durable.lost,
-        &durable.keyframes,
-        &durable.keyframe_requests,
-        &durable.nacks,
-        &durable.log,
-        &durable.last_arrival_ns,
-        &durable.newest_rtp_ts,
-    ];
-    for cell in zero64 {
-        publish::store_u64(cell, 0);
-    }
-    publish::store_u32(&durable.generation, generation);
-}
-
-/// Forgets what was received: another SSRC has another index (RFC 3711 §3.2.3).
-pub(crate) fn reset_windows(durable: &IngressDurable) {
-    for word in durable.bits.iter().chain(&durable.rtx_bits) {
-        publish::store_u64(word, 0);
-    }
-    let cells = [
-        &durable.top,
-        &durable.rtx_top,
-        &durable.sr_ntp,
-        &durable.sr_rtp,
-        &durable.sr_arrival_ns,
-        &durable.stored_top,
-        &durable.keyframe,
-        &durable.keyframe_ns,
-    ];
-    for cell in cells {
-        publish::store_u64(cell, 0);
-    }
-}
-
-fn begin_egress(durable: &EgressDurable, generation: u32, intent: &SubscriptionIntent, first: (u64, u64)) {
-    publish::store_u32(&durable.generation, 0);
-    publish::store_u32(&durable.ssrc, intent.ssrc);
-    publish::store_u32(&durable.rtx_ssrc, intent.rtx_ssrc);
-    publish::store_u64(&durable.next_index, first.0);
-    publish::store_u64(&durable.rtx_next, first.1);
-    for word in &durable.spent {
-        publish::store_u64(word, u64::MAX);
-    }
-    let zero64 = [
-        &durable.key,
-        &durable.last,
-        &durable.packets,
-        &durable.octets,
-        &durable.retransmitted,
-        &durable.nacked,
-        &durable.keyframe_requests,
-        &durable.source,
-        &durable.report,
-        &durable.segment_count,
-    ];
-    for cell in zero64 {
-        publish::store_u64(cell, 0);
-    }
-    for segment in &durable.segments {
-        publish::store_u64(&segment.first, 0);
-    }
-    publish::store_u32(&durable.generation, generation);
-}
-
-fn resume_egress(egress: &mut Egress, durable: &EgressDurable) {
-    let last = Constants::from_words(0, read(&durable.last));
-    egress.last.rtp_ts = last.rtp_ts;
-    egress.last.picture_id = last.picture_id;
-    egress.last.tl0 = last.tl0;
-    egress.last.keyidx = last.keyidx;
-    egress.last.is_any = read(&durable.packets) > 0;
 }

@@ -13,9 +13,23 @@ use crate::hold::slab::Slab;
 pub(crate) struct Door {
     pub(crate) transport: TransportRef,
     pub(crate) credentials: [Credential; 2],
-    /// Flows that this worker admitted for the transport, least recently used first out.
-    pub(crate) flows: [Option<FlowKey>; PATHS],
-    pub(crate) next_flow: usize,
+    /// Flows that this worker admitted for the transport, and when a check used them last.
+    pub(crate) flows: [Option<(FlowKey, u64)>; PATHS],
+}
+
+impl Door {
+    /// Notes that a check used a flow at `now_ns`. The flow that has to go for it: `replaced` where the owner's path table
+    /// says so, else the least recently used one where there is no room.
+    pub(crate) fn use_flow(&mut self, flow: FlowKey, replaced: Option<FlowKey>, now_ns: u64) -> Option<FlowKey> {
+        let place_of =
+            |wanted: FlowKey| self.flows.iter().position(|kept| kept.is_some_and(|(kept, _)| kept == wanted));
+        let known = place_of(flow).or_else(|| replaced.and_then(place_of));
+        let free = || self.flows.iter().position(Option::is_none);
+        let oldest = || (0..PATHS).min_by_key(|at| self.flows.get(*at).copied().flatten().map_or(0, |(_, used)| used));
+        let at = known.or_else(free).or_else(oldest)?;
+        let before = self.flows.get_mut(at)?.replace((flow, now_ns));
+        before.map(|(before, _)| before).filter(|before| *before != flow)
+    }
 }
 
 /// All doors of a worker.
@@ -65,7 +79,7 @@ impl Doors {
         let slot = match self.slot_of(transport.slot) {
             Some(slot) => slot,
             None => {
-                let door = Door { transport, credentials: *credentials, flows: [None; PATHS], next_flow: 0 };
+                let door = Door { transport, credentials: *credentials, flows: [None; PATHS] };
                 let Ok(slot) = self.doors.insert(door) else { return false };
                 if let Some(place) = self.door_at.get_mut(transport.slot as usize) {
                     *place = slot.saturating_add(1);
@@ -202,6 +216,18 @@ mod tests {
         credential.local_ufrag[..ufrag.len()].copy_from_slice(ufrag);
         credential.local_ufrag_len = u8::try_from(ufrag.len()).unwrap();
         credential
+    }
+
+    #[test]
+    fn a_fifth_flow_takes_the_place_of_the_least_recently_used_one() {
+        let flow = |port| FlowKey { remote_port: port, ..FlowKey::default() };
+        let mut door =
+            Door { transport: TransportRef::at(1, 1), credentials: [Credential::zeroed(); 2], flows: [None; PATHS] };
+        for (at, port) in [(1, 1), (2, 2), (3, 3), (4, 4), (5, 1)] {
+            assert_eq!(door.use_flow(flow(port), None, at), None);
+        }
+        assert_eq!(door.use_flow(flow(5), None, 6), Some(flow(2)));
+        assert_eq!(door.use_flow(flow(6), Some(flow(1)), 7), Some(flow(1)), "the owner's table decides");
     }
 
     #[test]

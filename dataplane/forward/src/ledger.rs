@@ -4,7 +4,9 @@
 use dataplane_abi::counters::WorkerCounters;
 use dataplane_abi::drop_reason::{DropReason, SkipReason};
 
-use crate::counting::read;
+use crate::counting::{add, bump, read, set};
+use crate::send::rewrite::Outcome;
+use crate::worker::Worker;
 
 /// `rx + taken = stored + answered + consumed + punted + handed + dropped`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,14 +48,16 @@ impl ReceiveLedger {
     /// Whether every packet has exactly one fate.
     #[must_use]
     pub const fn is_exact(&self) -> bool {
-        self.rx.wrapping_add(self.taken)
-            == self
-                .stored
-                .wrapping_add(self.answered)
-                .wrapping_add(self.consumed)
-                .wrapping_add(self.punted)
-                .wrapping_add(self.handed)
-                .wrapping_add(self.dropped)
+        self.rx.wrapping_add(self.taken) == self.fates()
+    }
+
+    const fn fates(&self) -> u64 {
+        self.stored
+            .wrapping_add(self.answered)
+            .wrapping_add(self.consumed)
+            .wrapping_add(self.punted)
+            .wrapping_add(self.handed)
+            .wrapping_add(self.dropped)
     }
 }
 
@@ -86,5 +90,55 @@ impl CohortLedger {
     #[must_use]
     pub const fn is_exact(&self) -> bool {
         self.offered == self.sent.wrapping_add(self.skipped).wrapping_add(self.pending)
+    }
+}
+
+impl Worker {
+    /// Members of a cohort begin to get a packet.
+    pub(crate) fn offer(&mut self, members: u32) {
+        self.pending = self.pending.saturating_add(u64::from(members));
+        self.count(|counters| {
+            add(&counters.offered, u64::from(members));
+            set(&counters.pending, self.pending);
+        });
+    }
+
+    /// One member has had its packet, or will not get it. `Full` is no fate: it is tried again.
+    pub(crate) fn settle_member(&mut self, outcome: Outcome) {
+        if outcome == Outcome::Full {
+            return;
+        }
+        self.pending = self.pending.saturating_sub(1);
+        self.count(|counters| {
+            match outcome {
+                Outcome::Sent(_) => bump(&counters.sent),
+                Outcome::Skipped(reason) => counters.skipped.get(reason.index()).map_or((), bump),
+                Outcome::Full => {}
+            }
+            set(&counters.pending, self.pending);
+        });
+    }
+
+    /// Packets that members are not even offered one by one.
+    pub(crate) fn skip_unoffered(&self, count: u64, reason: SkipReason) {
+        self.count(|counters| {
+            add(&counters.offered, count);
+            counters.skipped.get(reason.index()).map(|cell| add(cell, count))
+        });
+    }
+
+    /// A predecessor died within a turn: what it had begun and not counted is settled here, so that both identities hold from
+    /// the successor's first turn on. A packet without a fate is not counted as received (it comes again from the port, or
+    /// was lost with the ring between two workers), and members that a packet had not reached do not get it: its number is
+    /// spent (CONTRACTS 3 of the design).
+    pub(crate) fn settle_predecessor(&self) {
+        self.count(|counters| {
+            let ledger = ReceiveLedger::of(counters);
+            set(&counters.rx_packets, ledger.fates().wrapping_sub(ledger.taken));
+            let ledger = CohortLedger::of(counters);
+            let missing = ledger.offered.wrapping_sub(ledger.sent).wrapping_sub(ledger.skipped);
+            counters.skipped.get(SkipReason::NumberSpent.index()).map(|cell| add(cell, missing));
+            set(&counters.pending, 0);
+        });
     }
 }

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A worker: everything that one pinned thread remembers, and the calls of its turn.
 
+use std::sync::Arc;
+
 use dataplane_abi::counters::WorkerCounters;
 use dataplane_abi::ids::{IngressId, TransportRef, WorkerId};
-use dataplane_abi::limits::{Capacities, ENCODINGS, TILE, WORKERS};
+use dataplane_abi::limits::{Capacities, ENCODINGS, PATHS, TILE, WORKERS};
 use dataplane_abi::ring::{Change, Datagram, Event, event_kind};
 use dataplane_io::port::PathSlot;
 use dataplane_shm::Segment;
@@ -85,7 +87,7 @@ pub(crate) struct Source {
 /// One pinned thread's state. Built once; no call allocates afterwards.
 pub struct Worker {
     pub(crate) config: Config,
-    pub(crate) segment: Segment,
+    pub(crate) segment: Arc<Segment>,
     pub(crate) effects: Effects,
     pub(crate) random: u64,
 
@@ -119,6 +121,8 @@ pub struct Worker {
     pub(crate) scratch: Box<[u8; 2048]>,
     pub(crate) rtcp_in: Vec<u8>,
     pub(crate) closed_paths: Queue<PathSlot>,
+    /// Members that packets under way have not reached, over all cohorts.
+    pub(crate) pending: u64,
     /// Arrival times of the frames of the last tile, for the latency histogram.
     pub(crate) arrivals: [u64; TILE],
     pub(crate) arrival_count: usize,
@@ -153,7 +157,7 @@ impl Worker {
         let ingresses = capacities.tracks as usize * ENCODINGS;
         let subscriptions = capacities.subscriptions as usize;
         let (first_chunk, chunk_count) = chunk_share(&capacities, config);
-        Ok(Self {
+        let worker = Self {
             config,
             effects: Effects::default(),
             random: config.seed,
@@ -173,7 +177,8 @@ impl Worker {
             cohort_at: vec![0; ingresses],
             cohort_generation: 0,
             recorders: Slab::new(RECORDERS),
-            pages: PagePool::new(subscriptions * 2, ingresses),
+            // Members and those that wait: two lists per cohort.
+            pages: PagePool::new(subscriptions * 2, ingresses * 2),
             chunks: ChunkPool::new(&segment, first_chunk, chunk_count).ok_or(WorkerError::Segment)?,
             wheel: Wheel::new(transports, now.mono_ns),
             announced: Queue::new(ingresses),
@@ -185,7 +190,8 @@ impl Worker {
             catching_up: Queue::new(CATCHING_UP),
             scratch: Box::new([0; 2048]),
             rtcp_in: vec![0; 2048],
-            closed_paths: Queue::new(1024),
+            closed_paths: Queue::new(transports * PATHS),
+            pending: 0,
             arrivals: [0; TILE],
             arrival_count: 0,
             peers,
@@ -194,8 +200,10 @@ impl Worker {
             punts: segment.punt_producer(id).ok_or(WorkerError::Segment)?,
             injects: segment.inject_consumer(id).ok_or(WorkerError::Segment)?,
             must_rescan: true,
-            segment,
-        })
+            segment: Arc::new(segment),
+        };
+        worker.settle_predecessor();
+        Ok(worker)
     }
 
     /// This worker's id.

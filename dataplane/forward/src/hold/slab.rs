@@ -48,9 +48,4 @@ impl<T> Slab<T> {
     pub(crate) fn len(&self) -> usize {
         self.items.len().saturating_sub(self.free.len())
     }
-
-    /// Slots ever used; a scan goes over `0..span()`.
-    pub(crate) fn span(&self) -> u32 {
-        u32::try_from(self.items.len()).unwrap_or(u32::MAX)
-    }
 }

@@ -34,6 +34,8 @@ impl Wheel {
     /// Takes a leg whose time has come, or nothing. A removed leg may come out too: the caller looks whether it is alive.
     pub(crate) fn expire(&mut self, now_ns: u64) -> Option<u32> {
         let now = now_ns / SLOT_NS;
+        // Every timer lies within one turn of the wheel: after a standstill one turn finds them all.
+        self.tick = self.tick.max(now.saturating_sub(SLOTS as u64));
         loop {
             let head = self.heads.get_mut(slot_of(self.tick))?;
             if let Some(leg) = head.checked_sub(1) {

@@ -98,6 +98,8 @@ mod tests {
         let mut taken = BTreeSet::new();
         let mut state = 9_u64;
         let mut highest = 1000_u64;
+        // The first number is a jump: those before it count as used.
+        assert!(window.take(highest) && taken.insert(highest));
         for _ in 0..200_000 {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(11);
             let step = (state >> 40) % 70;
@@ -105,7 +107,7 @@ mod tests {
             let fresh = window.is_unused(number);
             assert_eq!(fresh, window.take(number));
             assert!(!fresh || taken.insert(number), "{number} taken twice");
-            if !fresh && number + WINDOW > highest + 1 {
+            if !fresh && number > 1000 && number + WINDOW > highest + 1 {
                 assert!(taken.contains(&number) || highest - number >= WINDOW, "{number} refused though unused");
             }
             highest = highest.max(number);

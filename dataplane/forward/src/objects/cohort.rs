@@ -37,6 +37,8 @@ pub(crate) struct Cohort {
     pub(crate) waiting: PagedList,
     /// Egress streams that use this cohort's numbers or wait for it: members, catching up, waiting.
     pub(crate) attached: u32,
+    /// Those of them that are catching up.
+    pub(crate) catching_up: u32,
     pub(crate) numbers: Numbers,
     late: [u64; LATE],
     late_count: usize,
@@ -44,8 +46,8 @@ pub(crate) struct Cohort {
     pub(crate) is_queued: bool,
     /// A keyframe was asked for on behalf of those that wait.
     pub(crate) asked_ns: u64,
-    /// The publisher's worker was told that there are receivers here.
-    pub(crate) is_interested: bool,
+    /// When the publisher's worker was last told that there are receivers here; 0 = not.
+    pub(crate) interest_ns: u64,
 }
 
 impl Cohort {
@@ -63,12 +65,13 @@ impl Cohort {
             members: PagedList::new(),
             waiting: PagedList::new(),
             attached: 0,
+            catching_up: 0,
             numbers: Numbers::new(),
             late: [0; LATE],
             late_count: 0,
             is_queued: false,
             asked_ns: 0,
-            is_interested: false,
+            interest_ns: 0,
         }
     }
 
@@ -80,10 +83,17 @@ impl Cohort {
         }
     }
 
-    /// The next late packet.
+    /// The next late packet, in the order of their arrival.
     pub(crate) fn pop_late(&mut self) -> Option<u64> {
         self.late_count = self.late_count.checked_sub(1)?;
-        self.late.get(self.late_count).copied()
+        let first = self.late.first().copied();
+        self.late.copy_within(1.., 0);
+        first
+    }
+
+    /// Forgets late packets: they are another log's.
+    pub(crate) fn clear_late(&mut self) {
+        self.late_count = 0;
     }
 
     /// Members that the packet under way has not reached.

@@ -3,7 +3,7 @@
 //! Its numbers are a cohort's plus the constants kept here.
 
 use dataplane_abi::codec::MediaKind;
-use dataplane_abi::ids::{SubscriptionRef, TrackRef};
+use dataplane_abi::ids::{IngressId, SubscriptionRef, TrackRef};
 use dataplane_abi::intent::{SubscriptionIntent, TrackIntent};
 use dataplane_abi::limits::EXTENSIONS;
 use dataplane_wire::codec::Codec;
@@ -101,8 +101,12 @@ pub(crate) struct Egress {
     pub(crate) waiting: u32,
     pub(crate) waiting_position: u32,
     pub(crate) constants: Constants,
-    /// First index of the stretch of numbering in use.
-    pub(crate) first_index: u64,
+    /// The cohort's number that the stretch of numbering in use begins with; those before it are not this stream's.
+    pub(crate) first_number: u64,
+    /// Generation of the cohort that the constants belong to.
+    pub(crate) generation: u32,
+    /// Whose packets the stretch in use carries, and their SSRC: constants other than the number stay while it is the same.
+    pub(crate) source: Option<(IngressId, u32)>,
     pub(crate) last: LastSent,
     /// Next number to read in the log while catching up.
     pub(crate) cursor: u64,
@@ -110,7 +114,6 @@ pub(crate) struct Egress {
     pub(crate) burst_bytes: u64,
     pub(crate) burst_ns: u64,
     gate: [GateEntry; GATE],
-    pub(crate) last_report_ns: u64,
     /// (middle 32 bits of the NTP time in our last sender reports, when they were sent).
     pub(crate) reports_sent: [(u32, u64); 4],
     pub(crate) reports_count: usize,
@@ -147,13 +150,14 @@ impl Egress {
             waiting: NONE,
             waiting_position: NONE,
             constants: Constants::default(),
-            first_index: 0,
+            first_number: 0,
+            generation: 0,
+            source: None,
             last: LastSent::default(),
             cursor: 0,
             burst_bytes: 0,
             burst_ns: now_ns,
             gate: [GateEntry::default(); GATE],
-            last_report_ns: 0,
             reports_sent: [(0, 0); 4],
             reports_count: 0,
         })

@@ -94,14 +94,6 @@ impl Leg {
         true
     }
 
-    /// The path in use, unless consent has expired.
-    pub(crate) fn path(&self) -> Option<PathSlot> {
-        if self.is_silent {
-            return None;
-        }
-        self.paths.get(self.active?)?.slot
-    }
-
     /// Index of the path of a flow.
     pub(crate) fn path_of(&self, flow: &FlowKey) -> Option<usize> {
         self.paths.iter().position(|path| path.flow.as_ref() == Some(flow))

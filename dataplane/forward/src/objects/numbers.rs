@@ -68,6 +68,13 @@ impl Numbers {
             return;
         }
         let closed = newest.closed.saturating_add(count);
+        if self.count > 1 && next.saturating_sub(count) == newest.from {
+            // It goes on where the newest interval ended its closed numbers: the same interval, longer.
+            if let Some(place) = self.count.checked_sub(1).and_then(|at| self.intervals.get_mut(at % INTERVALS)) {
+                *place = Interval { from: next, closed };
+            }
+            return;
+        }
         if let Some(place) = self.intervals.get_mut(self.count % INTERVALS) {
             *place = Interval { from: next, closed };
             self.count = self.count.saturating_add(1);
@@ -110,6 +117,19 @@ mod tests {
                 assert_eq!(numbers.ext_seq(number), Some(ext_seq));
             }
         }
+    }
+
+    // G2
+    #[test]
+    fn a_run_of_closed_numbers_is_one_interval() {
+        let mut numbers = Numbers::new();
+        for number in 100..600_u64 {
+            numbers.close(number + 1, 1);
+        }
+        assert_eq!(numbers.number(99), Some(99));
+        assert_eq!((100..600).find_map(|number| numbers.number(number)), None);
+        assert_eq!(numbers.number(600), Some(100));
+        assert_eq!((numbers.ext_seq(99), numbers.ext_seq(100)), (Some(99), Some(600)));
     }
 
     #[test]

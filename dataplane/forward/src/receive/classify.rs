@@ -53,12 +53,18 @@ impl Worker {
     }
 
     fn take_from(&mut self, worker: WorkerId, now: Now) -> bool {
+        let mut is_more = true;
         for _ in 0..BATCH {
-            let Some(bell) = self.peers.get_mut(worker).and_then(|peer| peer.doorbells_in.pop()) else { break };
+            let Some(bell) = self.peers.get_mut(worker).and_then(|peer| peer.doorbells_in.pop()) else {
+                is_more = false;
+                break;
+            };
             self.rung(&bell, now);
         }
         for _ in 0..BATCH {
-            let Some(packet) = self.peers.get_mut(worker).and_then(|peer| peer.packets_in.pop()) else { return false };
+            let Some(packet) = self.peers.get_mut(worker).and_then(|peer| peer.packets_in.pop()) else {
+                return is_more;
+            };
             self.count(|counters| bump(&counters.taken));
             let meta = RxMeta {
                 flow: packet.flow,
@@ -166,23 +172,25 @@ impl Worker {
         Fate::Punted
     }
 
-    /// Remembers that a flow belongs to a transport, and with the door, so that it goes when the transport goes.
-    pub(crate) fn admit(&mut self, flow: FlowKey, transport: TransportRef) -> bool {
-        if self.flows.get(&flow) == Some(transport) {
-            return true;
-        }
+    /// Remembers that a flow belongs to a transport, and with the door, so that it goes when the transport goes. `replaced` is
+    /// the flow that went from the owner's paths for it.
+    pub(crate) fn admit(
+        &mut self,
+        flow: FlowKey,
+        replaced: Option<FlowKey>,
+        transport: TransportRef,
+        now: Now,
+    ) -> bool {
         let Some(door) = self.doors.get_mut(transport.slot).filter(|door| door.transport == transport) else {
             return false;
         };
-        let place = door.next_flow % door.flows.len();
-        door.next_flow = place.wrapping_add(1);
-        let evicted = door.flows.get_mut(place).and_then(|kept| kept.replace(flow));
+        let evicted = door.use_flow(flow, replaced, now.mono_ns);
         if let Some(old) = evicted
             && self.flows.get(&old) == Some(transport)
         {
             self.flows.remove(&old);
         }
-        let is_admitted = self.flows.insert(flow, transport);
+        let is_admitted = self.flows.get(&flow) == Some(transport) || self.flows.insert(flow, transport);
         let flows = self.flows.len() as u64;
         self.count(|counters| crate::counting::set(&counters.flows, flows));
         is_admitted

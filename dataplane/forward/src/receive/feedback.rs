@@ -2,6 +2,8 @@
 //! SRTCP: terminated per leg (MEDIA_RULES G10). Receivers' NACKs become retransmission requests, PLI and FIR become one
 //! wish at the source's owner, reports become round trips and loss.
 
+use std::sync::Arc;
+
 use dataplane_abi::drop_reason::DropReason;
 use dataplane_abi::durable::{RtcpSenderDurable, TransportDurable};
 use dataplane_abi::ids::IngressId;
@@ -12,14 +14,18 @@ use dataplane_wire::rtcp::{Compound, Packet, ReportBlock, Sr};
 
 use crate::counting::{add, bump, read, set};
 use crate::hold::window::Window;
+use crate::objects::egress::Feed;
 use crate::receive::classify::Fate;
 use crate::receive::ingress::reason;
 use crate::send::rtx::RtxRequest;
 use crate::worker::{Now, Worker};
 
+/// Numbers of one NACK that are looked at: more is a case for a keyframe, and one receiver must not fill the queue.
+const NACKS_AT_ONCE: usize = 256;
+
 impl Worker {
     pub(crate) fn feedback(&mut self, leg_slot: u32, bytes: &[u8], meta: &RxMeta, now: Now) -> Fate {
-        let segment = self.segment.clone();
+        let segment = Arc::clone(&self.segment);
         let Some(leg) = self.legs.get(leg_slot) else { return Fate::Dropped(DropReason::StaleTransport) };
         let Some(rx) = leg.rx.as_ref() else { return Fate::Dropped(DropReason::NoKeys) };
         let Some(durable) = segment.transport(leg.transport.slot) else {
@@ -78,7 +84,7 @@ impl Worker {
 
     /// Keeps the publisher's (NTP, RTP) pair, on our NTP clock: one offset per leg, so that its streams stay in sync.
     fn sender_report(&mut self, leg_slot: u32, sr: &Sr<'_>, meta: &RxMeta, now: Now) {
-        let segment = self.segment.clone();
+        let segment = Arc::clone(&self.segment);
         let Some(leg) = self.legs.get_mut(leg_slot) else { return };
         let Some(source) = self.sources.get(&(leg.transport.slot, sr.ssrc)) else { return };
         let Some(id) = self.ingresses.get(source.ingress).map(|ingress| ingress.id) else { return };
@@ -121,7 +127,7 @@ impl Worker {
         let Some(transport) = self.legs.get(leg_slot).map(|leg| leg.transport) else { return };
         let Some(egress) = self.egress_by_ssrc.get(&(transport.slot, media_ssrc)) else { return };
         let mut count = 0_u64;
-        for seq in lost {
+        for seq in lost.take(NACKS_AT_ONCE) {
             count = count.saturating_add(1);
             if !self.rtx.push(RtxRequest { egress, seq }) {
                 self.count(|counters| bump(&counters.rtx_missed));
@@ -140,7 +146,10 @@ impl Worker {
         if let Some(durable) = self.segment.egress(egress.subscription.slot) {
             bump(&durable.keyframe_requests);
         }
-        let cohort = if egress.cohort == crate::objects::NONE { egress.waiting } else { egress.cohort };
+        let cohort = match egress.feed {
+            Feed::Member | Feed::CatchUp => egress.cohort,
+            Feed::Idle | Feed::Waiting => egress.waiting,
+        };
         let Some(id) = self.cohorts.get(cohort).map(|cohort| cohort.ingress) else { return };
         self.ask_keyframe(id, now);
     }

@@ -2,6 +2,8 @@
 //! SRTP into the packet store: the plaintext is unprotected straight into the log and becomes visible when its tag has
 //! verified. Replay window and roll-over counter move only after that.
 
+use std::sync::Arc;
+
 use dataplane_abi::codec::MediaKind;
 use dataplane_abi::drop_reason::DropReason;
 use dataplane_abi::durable::IngressDurable;
@@ -74,7 +76,7 @@ impl Worker {
 
     /// A packet of a known media SSRC.
     fn original(&mut self, leg_slot: u32, ingress_slot: u32, bytes: &[u8], meta: &RxMeta, now: Now) -> Fate {
-        let segment = self.segment.clone();
+        let segment = Arc::clone(&self.segment);
         let Some(ingress) = self.ingresses.get_mut(ingress_slot) else {
             return Fate::Dropped(DropReason::StaleTransport);
         };
@@ -82,14 +84,19 @@ impl Worker {
         let Some(rx) = self.legs.get(leg_slot).and_then(|leg| leg.rx.as_ref()) else {
             return Fate::Dropped(DropReason::NoKeys);
         };
-        if ingress.log.is_none() {
-            ingress.log = open_log(&mut self.chunks, ingress, durable);
-        }
-        let Some(log) = ingress.log.as_mut() else { return Fate::Dropped(DropReason::StoreFull) };
+        let window = ReplayWindow { top: &durable.top, bits: &durable.bits };
+        let Some(log) = ingress.log.as_mut() else {
+            // No log is opened for a forgery.
+            return match rx.receive_rtp(bytes, window, &Durable, self.scratch.as_mut_slice()) {
+                Ok(opened) => {
+                    self.store_scratch(leg_slot, ingress_slot, bytes, (opened.index, opened.payload_len), (meta, now))
+                }
+                Err(error) => Fate::Dropped(reason(error)),
+            };
+        };
         let Some(room) = log.reserve(&mut self.chunks, bytes.len()) else {
             return Fate::Dropped(DropReason::StoreFull);
         };
-        let window = ReplayWindow { top: &durable.top, bits: &durable.bits };
         let opened = match rx.receive_rtp(bytes, window, &Durable, room) {
             Ok(opened) => opened,
             Err(error) => {
@@ -98,6 +105,34 @@ impl Worker {
             }
         };
         let opened = Opened { ext_seq: opened.index, payload_len: opened.payload_len, is_repaired: false };
+        self.store(leg_slot, ingress_slot, bytes, &opened, meta, now)
+    }
+
+    /// Stores a packet whose tag has verified and whose payload lies in the scratch buffer: the first of a log.
+    pub(crate) fn store_scratch(
+        &mut self,
+        leg_slot: u32,
+        ingress_slot: u32,
+        bytes: &[u8],
+        (ext_seq, payload_len): (u64, usize),
+        (meta, now): (&RxMeta, Now),
+    ) -> Fate {
+        let segment = Arc::clone(&self.segment);
+        let Some(ingress) = self.ingresses.get_mut(ingress_slot) else {
+            return Fate::Dropped(DropReason::StaleTransport);
+        };
+        let Some(durable) = segment.ingress(ingress.id) else { return Fate::Dropped(DropReason::StaleTransport) };
+        if ingress.log.is_none() {
+            ingress.log = open_log(&mut self.chunks, ingress, durable);
+        }
+        let Some(log) = ingress.log.as_mut() else { return Fate::Dropped(DropReason::StoreFull) };
+        let Some(room) = log.reserve(&mut self.chunks, bytes.len()) else {
+            return Fate::Dropped(DropReason::StoreFull);
+        };
+        let copied = room.get_mut(..payload_len).zip(self.scratch.get(..payload_len));
+        let Some((to, from)) = copied else { return self.give_up_room(ingress_slot, DropReason::StoreFull) };
+        to.copy_from_slice(from);
+        let opened = Opened { ext_seq, payload_len, is_repaired: false };
         self.store(leg_slot, ingress_slot, bytes, &opened, meta, now)
     }
 
@@ -115,7 +150,7 @@ impl Worker {
             return self.give_up_room(ingress_slot, DropReason::RtpMalformed);
         };
         self.note_transport_seq(leg_slot, &header, meta);
-        let segment = self.segment.clone();
+        let segment = Arc::clone(&self.segment);
         let Some(ingress) = self.ingresses.get_mut(ingress_slot) else {
             return Fate::Dropped(DropReason::StaleTransport);
         };
@@ -152,10 +187,21 @@ impl Worker {
         if !log.commit(opened.ext_seq, &head, 0..payload_len, &stored) {
             return Fate::Dropped(DropReason::TooLate);
         }
+        let missed = read(&durable.stored_top)..opened.ext_seq;
         if !opened.is_repaired {
             ingress.reception.count(opened.ext_seq, meta.arrival_ns, header.timestamp(), ingress.clock_rate);
         }
-        let is_late = note_stored(ingress, durable, opened.ext_seq, &stored, payload_len, now);
+        let is_late = note_stored(ingress, durable, opened.ext_seq, &stored, payload_len);
+        let mut wants_keyframe = false;
+        if !is_late && missed.start != 0 && ingress.missing.open(missed.start, missed.end, now.mono_ns) {
+            // Too many to ask for one by one: a keyframe is cheaper.
+            ingress.missing.clear();
+            wants_keyframe = ingress.kind == MediaKind::Video;
+        }
+        let id = ingress.id;
+        if wants_keyframe {
+            self.want_keyframe(id, now);
+        }
         self.announce_packet(ingress_slot, opened.ext_seq, is_late, now);
         if payload_len == 0 { Fate::Consumed } else { Fate::Stored }
     }
@@ -198,7 +244,7 @@ impl Worker {
 }
 
 /// Opens a stream's log and stores its name for the readers.
-pub(crate) fn open_log(
+fn open_log(
     chunks: &mut dataplane_shm::store::ChunkPool,
     ingress: &Ingress,
     durable: &IngressDurable,
@@ -290,17 +336,11 @@ fn note_stored(
     ext_seq: u64,
     stored: &StoredInfo,
     payload_len: usize,
-    now: Now,
 ) -> bool {
     let top = read(&durable.stored_top);
     let is_late = ext_seq < top;
     ingress.missing.close(ext_seq);
     if !is_late {
-        if top != 0 && ext_seq > top && ingress.missing.open(top, ext_seq, now.mono_ns) {
-            // Too many to ask for one by one: a keyframe is cheaper.
-            ingress.missing.clear();
-            ingress.keyframe_wanted |= ingress.kind == MediaKind::Video;
-        }
         ingress.last_rtp_ts = Some(stored.rtp_ts);
         set(&durable.newest_rtp_ts, u64::from(stored.rtp_ts));
         publish::store_u64(&durable.stored_top, ext_seq.saturating_add(1));

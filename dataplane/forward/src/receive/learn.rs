@@ -2,22 +2,33 @@
 //! Which stream an unknown SSRC is: learned from MID and RID (RFC 8852, RFC 9143), else from a payload type that only one track
 //! has, and only from packets whose tag verifies. A forged SSRC costs no memory.
 
+use core::sync::atomic::AtomicU64;
+use std::sync::Arc;
+
 use dataplane_abi::codec::NO_PT;
 use dataplane_abi::drop_reason::DropReason;
 use dataplane_abi::ids::IngressId;
 use dataplane_abi::intent::TrackIntent;
-use dataplane_abi::limits::ENCODINGS;
+use dataplane_abi::limits::{ENCODINGS, REPLAY_WORDS};
 use dataplane_io::port::RxMeta;
-use dataplane_srtp::ReplayWindow;
+use dataplane_srtp::{ReplayWindow, SrtpError};
 use dataplane_wire::ext::ExtKind;
 use dataplane_wire::rtp::RtpHeader;
 
-use crate::changes::reset_windows;
+use crate::changes::records::{reset_media, reset_rtx};
+use crate::counting::read;
 use crate::keys::Durable;
 use crate::objects::ingress::Reception;
 use crate::receive::classify::Fate;
-use crate::receive::ingress::{Opened, open_log, reason};
+use crate::receive::ingress::reason;
 use crate::worker::{Now, Worker};
+
+/// An SSRC that was heard within this time does not give its stream to another one.
+const ALIVE_NS: u64 = 500_000_000;
+
+/// The window of an SSRC of which nothing was received.
+static NOTHING: AtomicU64 = AtomicU64::new(0);
+static NO_BITS: [AtomicU64; REPLAY_WORDS] = [const { AtomicU64::new(0) }; REPLAY_WORDS];
 
 /// What the extensions of a packet say about its stream.
 #[derive(Clone, Copy, Default)]
@@ -39,9 +50,16 @@ impl Worker {
     ) -> Fate {
         let Some(leg) = self.legs.get(leg_slot) else { return Fate::Dropped(DropReason::StaleTransport) };
         let Some(rx) = leg.rx.as_ref() else { return Fate::Dropped(DropReason::NoKeys) };
-        // RFC 3711 §3.3.1: the first packet of an SSRC has roll-over count 0.
-        let index = u64::from(header.seq());
-        let opened = match rx.unprotect_rtp(bytes, index, self.scratch.as_mut_slice()) {
+        // RFC 3711 §3.3.1: the first packet of an SSRC has roll-over count 0, or 1 where those before the wrap were lost.
+        let window = ReplayWindow { top: &NOTHING, bits: &NO_BITS };
+        let first = window.guess(header.seq());
+        let mut opened = rx.unprotect_rtp(bytes, first, self.scratch.as_mut_slice()).map(|opened| (first, opened));
+        if opened == Err(SrtpError::AuthFailed)
+            && let Some(index) = window.guess_alternatives(header.seq()).next()
+        {
+            opened = rx.unprotect_rtp(bytes, index, self.scratch.as_mut_slice()).map(|opened| (index, opened));
+        }
+        let (index, opened) = match opened {
             Ok(opened) => opened,
             Err(error) => return Fate::Dropped(reason(error)),
         };
@@ -60,11 +78,19 @@ impl Worker {
             return Fate::Dropped(DropReason::UnknownSsrc);
         };
         let Some(ingress_slot) = self.ingress_of(id) else { return Fate::Dropped(DropReason::UnknownSsrc) };
-        self.rebind(leg_slot, ingress_slot, header.ssrc(), is_rtx);
+        if !self.rebind(leg_slot, ingress_slot, header.ssrc(), is_rtx, now) {
+            return Fate::Dropped(DropReason::UnknownSsrc);
+        }
         if is_rtx {
             return self.retransmission(leg_slot, ingress_slot, bytes, meta, now);
         }
-        self.store_first(leg_slot, ingress_slot, bytes, opened.payload_len, (index, meta), now)
+        let segment = Arc::clone(&self.segment);
+        let Some(durable) = segment.ingress(id) else { return Fate::Dropped(DropReason::StaleTransport) };
+        let window = ReplayWindow { top: &durable.top, bits: &durable.bits };
+        if let Err(replay) = window.accept_with(index, &Durable) {
+            return Fate::Dropped(reason(replay.into()));
+        }
+        self.store_scratch(leg_slot, ingress_slot, bytes, (index, opened.payload_len), (meta, now))
     }
 
     /// Finds the encoding that a packet names, among the tracks of its transport.
@@ -91,18 +117,24 @@ impl Worker {
         found
     }
 
-    /// Binds an SSRC to a stream; a stream that had another one begins anew.
-    fn rebind(&mut self, leg_slot: u32, ingress_slot: u32, ssrc: u32, is_rtx: bool) {
-        let segment = self.segment.clone();
-        let Some(ingress) = self.ingresses.get_mut(ingress_slot) else { return };
-        let Some(durable) = segment.ingress(ingress.id) else { return };
+    /// Binds an SSRC to a stream; a stream that had another one begins anew. False where the other one is still alive: an
+    /// authentic packet of an SSRC that was left long ago may be a replay, and must not silence the one in use.
+    fn rebind(&mut self, leg_slot: u32, ingress_slot: u32, ssrc: u32, is_rtx: bool, now: Now) -> bool {
+        let segment = Arc::clone(&self.segment);
+        let Some(ingress) = self.ingresses.get_mut(ingress_slot) else { return false };
+        let Some(durable) = segment.ingress(ingress.id) else { return false };
         let cell = if is_rtx { &durable.rtx_ssrc } else { &durable.ssrc };
         let before = cell.load(core::sync::atomic::Ordering::Relaxed);
         if before != 0 && before != ssrc {
+            if now.mono_ns.saturating_sub(read(&durable.last_arrival_ns)) < ALIVE_NS {
+                return false;
+            }
             if let Some(transport) = self.legs.get(leg_slot).map(|leg| leg.transport) {
                 self.sources.remove(&(transport.slot, before));
             }
-            if !is_rtx {
+            if is_rtx {
+                reset_rtx(durable);
+            } else {
                 if let Some(log) = ingress.log.take() {
                     log.close(&mut self.chunks);
                 }
@@ -110,44 +142,11 @@ impl Worker {
                 ingress.reception = Reception::default();
                 ingress.last_rtp_ts = None;
                 ingress.keyframe_rtp_ts = None;
+                reset_media(durable);
             }
-            reset_windows(durable);
         }
         self.bind_source(leg_slot, ingress_slot, ssrc, is_rtx);
-    }
-
-    /// Stores the packet that taught us its SSRC: its plaintext lies in the scratch buffer.
-    fn store_first(
-        &mut self,
-        leg_slot: u32,
-        ingress_slot: u32,
-        bytes: &[u8],
-        payload_len: usize,
-        (index, meta): (u64, &RxMeta),
-        now: Now,
-    ) -> Fate {
-        let segment = self.segment.clone();
-        let Some(ingress) = self.ingresses.get_mut(ingress_slot) else {
-            return Fate::Dropped(DropReason::StaleTransport);
-        };
-        let Some(durable) = segment.ingress(ingress.id) else { return Fate::Dropped(DropReason::StaleTransport) };
-        if ingress.log.is_none() {
-            ingress.log = open_log(&mut self.chunks, ingress, durable);
-        }
-        let Some(log) = ingress.log.as_mut() else { return Fate::Dropped(DropReason::StoreFull) };
-        let Some(room) = log.reserve(&mut self.chunks, bytes.len()) else {
-            return Fate::Dropped(DropReason::StoreFull);
-        };
-        let window = ReplayWindow { top: &durable.top, bits: &durable.bits };
-        let copied = room.get_mut(..payload_len).zip(self.scratch.get(..payload_len));
-        let Some((to, from)) = copied else { return self.give_up_room(ingress_slot, DropReason::StoreFull) };
-        to.copy_from_slice(from);
-        if let Err(replay) = window.accept_with(index, &Durable) {
-            log.abandon();
-            return Fate::Dropped(reason(replay.into()));
-        }
-        let opened = Opened { ext_seq: index, payload_len, is_repaired: false };
-        self.store(leg_slot, ingress_slot, bytes, &opened, meta, now)
+        true
     }
 }
 

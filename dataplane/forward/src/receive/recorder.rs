@@ -72,11 +72,10 @@ impl Recorder {
     pub(crate) fn write(&mut self, writer: &mut CompoundWriter<'_>, sender_ssrc: u32, media_ssrc: u32) -> bool {
         let mut list = [(0_u16, None); WINDOW];
         let mut count = 0_usize;
-        let Some(base) = (self.begin..self.end).find(|number| self.arrival(*number).is_some()) else {
-            self.begin = self.end;
-            return false;
-        };
-        let reference = self.arrival(base).unwrap_or(0) / TICK_NS / TICKS_PER_REFERENCE;
+        // Numbers that were lost right behind the last report are reported too: it begins with them.
+        let base = self.begin;
+        let Some(first) = (base..self.end).find_map(|number| self.arrival(number)) else { return false };
+        let reference = first / TICK_NS / TICKS_PER_REFERENCE;
         let zero_ticks = reference.saturating_mul(TICKS_PER_REFERENCE);
         for (offset, number) in (0_u16..).zip(base..self.end) {
             let Some(arrival) = self.arrival(number) else { continue };
@@ -91,7 +90,7 @@ impl Recorder {
             sender_ssrc,
             media_ssrc,
             base_seq: seq::low16(base),
-            reference_time: i32::try_from(reference & 0x7f_ffff).unwrap_or(0),
+            reference_time: i32::try_from(reference & 0xff_ffff).unwrap_or(0),
             feedback_count: self.feedback_count,
         };
         let arrivals = list.get(..count).unwrap_or(&[]);

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Retransmissions from the publisher (RFC 4588): unwrapped, and stored as the original that they are.
 
+use std::sync::Arc;
+
 use dataplane_abi::drop_reason::DropReason;
 use dataplane_io::port::RxMeta;
 use dataplane_srtp::ReplayWindow;
@@ -25,7 +27,7 @@ impl Worker {
         meta: &RxMeta,
         now: Now,
     ) -> Fate {
-        let segment = self.segment.clone();
+        let segment = Arc::clone(&self.segment);
         let Some(ingress) = self.ingresses.get_mut(ingress_slot) else {
             return Fate::Dropped(DropReason::StaleTransport);
         };
@@ -50,7 +52,7 @@ impl Worker {
         };
         let ext_seq = seq::unroll(top.saturating_sub(1), u16::from_be_bytes(*original));
         let media = ReplayWindow { top: &durable.top, bits: &durable.bits };
-        let Some(log) = ingress.log.as_mut().filter(|_| media.accept_with(ext_seq, &Durable).is_ok()) else {
+        let Some(log) = ingress.log.as_mut().filter(|_| media.check(ext_seq).is_ok()) else {
             self.note_transport_seq(leg_slot, &header, meta);
             return Fate::Dropped(DropReason::RtxUseless);
         };
@@ -61,6 +63,9 @@ impl Worker {
         let copied = room.get_mut(..payload_len).zip(self.scratch.get(OSN_BYTES..opened.payload_len));
         let Some((to, from)) = copied else { return self.give_up_room(ingress_slot, DropReason::StoreFull) };
         to.copy_from_slice(from);
+        if media.accept_with(ext_seq, &Durable).is_err() {
+            return self.give_up_room(ingress_slot, DropReason::RtxUseless);
+        }
         let opened = Opened { ext_seq, payload_len, is_repaired: true };
         self.store(leg_slot, ingress_slot, bytes, &opened, meta, now)
     }

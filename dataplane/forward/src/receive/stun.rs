@@ -5,9 +5,10 @@
 //! admission is durable record, flow map, answer (CONTRACTS 12 of the design).
 
 use core::sync::atomic::Ordering;
+use std::sync::Arc;
 
 use dataplane_abi::drop_reason::DropReason;
-use dataplane_abi::durable::transport_state;
+use dataplane_abi::durable::{PathDurable, TransportDurable, transport_state};
 use dataplane_abi::flow::FlowKey;
 use dataplane_abi::ids::TransportRef;
 use dataplane_abi::intent::Credential;
@@ -18,7 +19,6 @@ use dataplane_wire::stun::{Address, BindingError, BindingSuccess, Class, METHOD_
 use hmac::{Hmac, KeyInit, Mac};
 use sha1::Sha1;
 
-use crate::changes::begin_transport;
 use crate::receive::classify::Fate;
 use crate::worker::{Now, Worker};
 
@@ -94,7 +94,7 @@ impl Worker {
     ) -> Fate {
         let Some(leg) = self.leg_for_check(transport, now) else {
             // Another worker owns it. Its packets of this flow will arrive here: the flow is admitted before the check goes on.
-            if !self.admit(meta.flow, transport) {
+            if !self.admit(meta.flow, None, transport, now) {
                 return Fate::Dropped(DropReason::StunNoRoom);
             }
             return self.hand_to_owner(transport, bytes, meta);
@@ -138,43 +138,36 @@ impl Worker {
         if let Some(leg) = self.leg_of(transport) {
             return Some(leg);
         }
-        let segment = self.segment.clone();
+        let segment = Arc::clone(&self.segment);
         let durable = segment.transport(transport.slot)?;
         let seen = durable.owner.load(Ordering::Acquire);
         if u32::try_from(seen >> 32).ok() == Some(transport.generation) {
             // Owned: by this worker only where its leg could not be made.
             return None;
         }
-        // Pairs with the Acquire load in `owner_of`: whoever sees the owner sees the record that is begun below only through
-        // `generation`, which is stored last.
+        // Pairs with the Acquire load in `owner_of`: whoever sees the owner sees the record that is begun in `create_leg` only
+        // through `generation`, which is stored last.
         if !publish::claim_u64(&durable.owner, seen, self.owner_word(transport)) {
             return None;
         }
-        begin_transport(durable, transport.generation);
-        publish::store_u64(&durable.validated_ns, now.mono_ns);
-        let leg = self.create_leg(transport, now)?;
-        publish::store_u32(&durable.state, transport_state::VALIDATED);
-        self.tell(event_kind::VALIDATED, transport, now, 0);
-        Some(leg)
+        self.create_leg(transport, now)
     }
 
     /// Durable record, then flow map. The path in use follows a nominated check at once.
     fn admit_path(&mut self, leg_slot: u32, flow: &FlowKey, is_nominated: bool, now: Now) -> bool {
-        let segment = self.segment.clone();
+        let segment = Arc::clone(&self.segment);
         let Some(leg) = self.legs.get_mut(leg_slot) else { return false };
         let transport = leg.transport;
         let Some(durable) = segment.transport(transport.slot) else { return false };
         let known = leg.path_of(flow);
         let index = known.unwrap_or_else(|| leg.path_place());
         let Some(path) = leg.paths.get_mut(index) else { return false };
-        let closed = if known.is_none() { path.slot.take() } else { None };
+        let (closed, replaced) = if known.is_none() { (path.slot.take(), path.flow) } else { (None, None) };
         path.flow = Some(*flow);
         path.checked_ns = now.mono_ns;
         if let Some(kept) = durable.paths.get(index) {
             if known.is_none() {
-                for (cell, word) in kept.flow.iter().zip(flow.to_words()) {
-                    publish::store_u64(cell, word);
-                }
+                store_flow(kept, flow);
             }
             publish::store_u64(&kept.checked_ns, now.mono_ns);
         }
@@ -185,15 +178,26 @@ impl Worker {
         }
         leg.consent_ns = now.mono_ns;
         publish::store_u64(&durable.consent_ns, now.mono_ns);
-        let was_silent = std::mem::replace(&mut leg.is_silent, false);
-        if was_silent {
-            publish::store_u32(&durable.state, transport_state::VALIDATED);
-            self.tell(event_kind::CONSENT_BACK, transport, now, 0);
-        }
+        leg.is_silent = false;
         if let Some(slot) = closed {
             self.closed_paths.push(slot);
         }
-        self.admit(*flow, transport)
+        self.note_validated(durable, transport, now);
+        self.admit(*flow, replaced, transport, now)
+    }
+
+    /// The first verified check, or the first one after consent was lost: stored, then told.
+    fn note_validated(&mut self, durable: &TransportDurable, transport: TransportRef, now: Now) {
+        let told = match durable.state.load(Ordering::Relaxed) {
+            transport_state::VALIDATED => return,
+            transport_state::SILENT => event_kind::CONSENT_BACK,
+            _ => {
+                publish::store_u64(&durable.validated_ns, now.mono_ns);
+                event_kind::VALIDATED
+            }
+        };
+        publish::store_u32(&durable.state, transport_state::VALIDATED);
+        self.tell(told, transport, now, 0);
     }
 
     fn retire_previous_credentials(&mut self, transport: TransportRef, now: Now) {
@@ -217,6 +221,17 @@ impl Worker {
         let Some(len) = emit(&mut reply.bytes) else { return Fate::Dropped(DropReason::StunMalformed) };
         reply.len = len;
         if self.replies.push(reply) { Fate::Answered } else { Fate::Dropped(DropReason::StunNoRoom) }
+    }
+}
+
+/// Overwrites a validated 5-tuple. Its last word is what makes it one: gone first, stored last, so that a successor never
+/// sends to a mixture of two addresses.
+fn store_flow(kept: &PathDurable, flow: &FlowKey) {
+    let [a, b, c, d, ports] = &kept.flow;
+    let [a_word, b_word, c_word, d_word, ports_word] = flow.to_words();
+    publish::store_u64(ports, 0);
+    for (cell, word) in [(a, a_word), (b, b_word), (c, c_word), (d, d_word), (ports, ports_word)] {
+        publish::store_u64(cell, word);
     }
 }
 

@@ -3,11 +3,13 @@
 //! member when it meets the cohort's (CONTRACTS 10 of the design). A cohort of one, without a packet queue.
 
 use core::sync::atomic::Ordering;
+use std::sync::Arc;
 
 use dataplane_abi::store::packet_flags;
 use dataplane_io::port::Port;
 
-use crate::counting::{add, bump, read};
+use crate::counting::read;
+use crate::objects::NONE;
 use crate::objects::egress::Feed;
 use crate::send::rewrite::{Outcome, Packet};
 use crate::send::tile::Progress;
@@ -23,7 +25,7 @@ const PACKETS: usize = 16;
 impl Worker {
     /// Begins to serve an egress stream from the cached keyframe; false where there is none that is young enough.
     pub(crate) fn catch_up_from_cache(&mut self, egress_slot: u32, cohort_slot: u32, now: Now) -> bool {
-        let segment = self.segment.clone();
+        let segment = Arc::clone(&self.segment);
         let Some((id, track)) = self.cohorts.get(cohort_slot).map(|cohort| (cohort.ingress, cohort.track)) else {
             return false;
         };
@@ -39,23 +41,17 @@ impl Worker {
         let log = durable.log.load(Ordering::Acquire);
         let ext_seq = keyframe.saturating_sub(1);
         let Some(stored) = segment.log_reader(log).and_then(|reader| reader.get(ext_seq)) else { return false };
-        if let Some(cohort) = self.cohorts.get_mut(cohort_slot)
+        if let Some(cohort) = self.cohorts.get(cohort_slot)
             && (!cohort.is_running || cohort.log != log)
         {
             if cohort.members.len() > 0 || cohort.current.is_some() {
                 return false;
             }
-            self.cohort_generation = self.cohort_generation.wrapping_add(1).max(1);
-            cohort.generation = self.cohort_generation;
-            cohort.numbers = crate::objects::numbers::Numbers::new();
-            cohort.log = log;
-            cohort.is_running = true;
-            cohort.cursor = read(&durable.stored_top);
+            self.restart_cohort(cohort_slot, log, read(&durable.stored_top));
         }
-        if !self.catching_up.push(egress_slot) {
-            return false;
-        }
-        self.begin_stretch(egress_slot, cohort_slot, ext_seq, &stored);
+        let number = self.cohorts.get(cohort_slot).and_then(|cohort| cohort.numbers.number(ext_seq));
+        let Some(number) = number.filter(|_| self.catching_up.push(egress_slot)) else { return false };
+        self.begin_stretch(egress_slot, cohort_slot, number, &stored);
         if let Some(egress) = self.egresses.get_mut(egress_slot) {
             egress.feed = Feed::CatchUp;
             egress.cohort = cohort_slot;
@@ -63,7 +59,10 @@ impl Worker {
             egress.burst_bytes = BURST_BYTES;
             egress.burst_ns = now.mono_ns;
         }
-        self.attach(cohort_slot);
+        if let Some(cohort) = self.cohorts.get_mut(cohort_slot) {
+            cohort.catching_up = cohort.catching_up.saturating_add(1);
+        }
+        self.attach(cohort_slot, now);
         true
     }
 
@@ -83,18 +82,22 @@ impl Worker {
 
     /// Sends some packets to one receiver; true when it needs no cursor of its own any more.
     fn catch_up<P: Port>(&mut self, port: &mut P, slot: u32, now: Now, progress: &mut Progress) -> bool {
-        let segment = self.segment.clone();
+        let segment = Arc::clone(&self.segment);
         for _ in 0..PACKETS {
             if progress.is_done() {
                 return false;
             }
             let Some(egress) = self.egresses.get_mut(slot) else { return true };
-            let (cursor, cohort_slot) = (egress.cursor, egress.cohort);
+            let (cursor, cohort_slot, generation) = (egress.cursor, egress.cohort, egress.generation);
             refill(&mut egress.burst_bytes, &mut egress.burst_ns, now);
             let may_send = egress.burst_bytes > 0;
-            let Some(cohort) = self.cohorts.get(cohort_slot) else { return self.start_over(slot) };
+            let Some(cohort) = self.cohorts.get(cohort_slot).filter(|cohort| cohort.generation == generation) else {
+                // The log began anew: the leg's timer finds another way in.
+                self.stop_catching_up(slot);
+                return true;
+            };
             if cursor >= cohort.cursor {
-                return self.merge(slot, cohort_slot);
+                return self.merge(slot, cohort_slot, now);
             }
             if !may_send {
                 return false;
@@ -103,15 +106,7 @@ impl Worker {
             let stored = segment.log_reader(cohort.log).and_then(|reader| reader.get(cursor));
             let outcome = match (stored, number) {
                 (Some(stored), Some(number)) if stored.info().flags & packet_flags::PADDING == 0 => {
-                    let packet = Packet {
-                        ext_seq: cursor,
-                        number,
-                        is_late: false,
-                        head: stored.head(),
-                        info: stored.info(),
-                        stored,
-                    };
-                    self.count(|counters| bump(&counters.offered));
+                    let packet = Packet { number, is_late: false, head: stored.head(), info: stored.info(), stored };
                     Some(self.send_packet(port, slot, &packet, now))
                 }
                 _ => None,
@@ -126,22 +121,17 @@ impl Worker {
     /// Counts an outcome and moves the receiver's cursor; false where the port is full.
     fn settle_catch_up(&mut self, slot: u32, outcome: Option<Outcome>, progress: &mut Progress) -> bool {
         let mut sent = 0;
-        match outcome {
-            Some(Outcome::Full) => {
-                // It was not offered after all: it will be, again.
-                self.count(|counters| add(&counters.offered, u64::MAX));
-                progress.is_full = true;
-                return false;
-            }
-            Some(Outcome::Sent(len)) => {
+        if outcome == Some(Outcome::Full) {
+            progress.is_full = true;
+            return false;
+        }
+        if let Some(outcome) = outcome {
+            self.offer(1);
+            self.settle_member(outcome);
+            if let Outcome::Sent(len) = outcome {
                 sent = len as u64;
                 progress.committed(len);
-                self.count(|counters| bump(&counters.sent));
             }
-            Some(Outcome::Skipped(reason)) => {
-                self.count(|counters| counters.skipped.get(reason.index()).map(bump));
-            }
-            None => {}
         }
         if let Some(egress) = self.egresses.get_mut(slot) {
             egress.cursor = egress.cursor.saturating_add(1);
@@ -151,25 +141,35 @@ impl Worker {
     }
 
     /// The cursors have met: from here on the receiver is a member. Only between packets.
-    fn merge(&mut self, slot: u32, cohort_slot: u32) -> bool {
+    fn merge(&mut self, slot: u32, cohort_slot: u32, now: Now) -> bool {
         if self.cohorts.get(cohort_slot).is_some_and(|cohort| cohort.current.is_some()) {
             return false;
         }
-        if self.add_member(slot, cohort_slot) {
-            // The catch-up's own count goes; the membership has taken its place.
-            if let Some(cohort) = self.cohorts.get_mut(cohort_slot) {
-                cohort.attached = cohort.attached.saturating_sub(1);
-            }
-            return true;
-        }
-        self.start_over(slot)
-    }
-
-    fn start_over(&mut self, slot: u32) -> bool {
-        if let Some(egress) = self.egresses.get_mut(slot) {
-            egress.feed = Feed::Idle;
+        if self.add_member(slot, cohort_slot, now) {
+            // The membership has taken the place of the catch-up's own count.
+            self.release_catch_up(cohort_slot);
+        } else {
+            self.stop_catching_up(slot);
         }
         true
+    }
+
+    /// Ends a catch-up before it has met its cohort.
+    pub(crate) fn stop_catching_up(&mut self, slot: u32) {
+        let Some(egress) = self.egresses.get_mut(slot) else { return };
+        egress.feed = Feed::Idle;
+        let (cohort_slot, generation) = (std::mem::replace(&mut egress.cohort, NONE), egress.generation);
+        // A cohort of another generation that has the slot since never counted this stream, or counts it no more.
+        if self.cohorts.get(cohort_slot).is_some_and(|cohort| cohort.generation == generation) {
+            self.release_catch_up(cohort_slot);
+        }
+    }
+
+    fn release_catch_up(&mut self, cohort_slot: u32) {
+        if let Some(cohort) = self.cohorts.get_mut(cohort_slot) {
+            cohort.catching_up = cohort.catching_up.saturating_sub(1);
+        }
+        self.detach(cohort_slot);
     }
 }
 

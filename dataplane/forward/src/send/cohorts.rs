@@ -2,14 +2,18 @@
 //! Who belongs to which cohort: join, wait, leave. All O(1), effective between packets.
 
 use dataplane_abi::codec::MediaKind;
+use dataplane_abi::drop_reason::SkipReason;
 use dataplane_abi::ids::{IngressId, TrackRef};
 use dataplane_abi::ring::doorbell_kind;
 
-use crate::counting::{add, bump};
 use crate::objects::NONE;
 use crate::objects::cohort::Cohort;
 use crate::objects::egress::Feed;
-use crate::worker::Worker;
+use crate::send::rewrite::Outcome;
+use crate::worker::{Now, Worker};
+
+/// A worker with receivers says so again after this time.
+const INTEREST_NS: u64 = 500_000_000;
 
 impl Worker {
     /// The cohort of a stream at this worker, made where there is none.
@@ -18,8 +22,7 @@ impl Worker {
             if self.cohorts.get(slot)?.track == track {
                 return Some(slot);
             }
-            self.empty_cohort(slot);
-            self.cohorts.remove(slot);
+            self.remove_cohort(id);
         }
         self.cohort_generation = self.cohort_generation.wrapping_add(1).max(1);
         let slot = self.cohorts.insert(Cohort::new(id, track, kind, self.cohort_generation)).ok()?;
@@ -28,42 +31,45 @@ impl Worker {
     }
 
     /// Counts an egress stream in, and tells the publisher's worker at the first one.
-    pub(crate) fn attach(&mut self, cohort_slot: u32) {
+    pub(crate) fn attach(&mut self, cohort_slot: u32, now: Now) {
         if let Some(cohort) = self.cohorts.get_mut(cohort_slot) {
             cohort.attached = cohort.attached.saturating_add(1);
         }
-        self.show_interest(cohort_slot);
+        self.show_interest(cohort_slot, now);
     }
 
-    /// Tells the owner of the publisher that there are receivers here, unless it is this worker or knows already.
-    pub(crate) fn show_interest(&mut self, cohort_slot: u32) {
+    /// Tells the owner of the publisher that there are receivers here, where that is another worker. Told again now and
+    /// then: the owner may not have known the stream yet, or a full ring may have lost the word.
+    pub(crate) fn show_interest(&mut self, cohort_slot: u32, now: Now) {
         let Some(cohort) = self.cohorts.get(cohort_slot) else { return };
-        let id = cohort.ingress;
-        if cohort.is_interested {
+        let (id, told_ns) = (cohort.ingress, cohort.interest_ns);
+        if told_ns != 0 && now.mono_ns.saturating_sub(told_ns) < INTEREST_NS {
             return;
         }
         let Some(owner) = self.other_owner(id) else { return };
         self.ring(owner, id, doorbell_kind::INTEREST, u64::from(self.config.worker.0));
         if let Some(cohort) = self.cohorts.get_mut(cohort_slot) {
-            cohort.is_interested = true;
+            cohort.interest_ns = now.mono_ns.max(1);
         }
     }
 
-    fn detach(&mut self, cohort_slot: u32) {
+    pub(crate) fn detach(&mut self, cohort_slot: u32) {
         let Some(cohort) = self.cohorts.get_mut(cohort_slot) else { return };
         cohort.attached = cohort.attached.saturating_sub(1);
         if cohort.attached > 0 {
             return;
         }
         cohort.is_running = false;
-        let (id, was_interested) = (cohort.ingress, std::mem::replace(&mut cohort.is_interested, false));
-        if was_interested && let Some(owner) = self.other_owner(id) {
+        let (id, told_ns) = (cohort.ingress, std::mem::replace(&mut cohort.interest_ns, 0));
+        if told_ns != 0
+            && let Some(owner) = self.other_owner(id)
+        {
             self.ring(owner, id, doorbell_kind::NO_INTEREST, u64::from(self.config.worker.0));
         }
     }
 
     /// Puts an egress stream among those that wait for a cohort's next entry point.
-    pub(crate) fn wait_for(&mut self, egress_slot: u32, cohort_slot: u32) {
+    pub(crate) fn wait_for(&mut self, egress_slot: u32, cohort_slot: u32, now: Now) {
         let Some(egress) = self.egresses.get_mut(egress_slot) else { return };
         let Some(cohort) = self.cohorts.get_mut(cohort_slot) else { return };
         if egress.waiting != NONE {
@@ -75,7 +81,7 @@ impl Worker {
         if egress.feed == Feed::Idle {
             egress.feed = Feed::Waiting;
         }
-        self.attach(cohort_slot);
+        self.attach(cohort_slot, now);
     }
 
     /// Takes an egress stream out of the list of those that wait.
@@ -96,14 +102,14 @@ impl Worker {
     }
 
     /// Makes an egress stream a member. Only between packets.
-    pub(crate) fn add_member(&mut self, egress_slot: u32, cohort_slot: u32) -> bool {
+    pub(crate) fn add_member(&mut self, egress_slot: u32, cohort_slot: u32, now: Now) -> bool {
         let Some(cohort) = self.cohorts.get_mut(cohort_slot) else { return false };
         let Some(egress) = self.egresses.get_mut(egress_slot) else { return false };
         let Some(position) = cohort.members.push(&mut self.pages, egress_slot) else { return false };
         egress.cohort = cohort_slot;
         egress.position = position;
         egress.feed = Feed::Member;
-        self.attach(cohort_slot);
+        self.attach(cohort_slot, now);
         true
     }
 
@@ -128,9 +134,7 @@ impl Worker {
             }
             position = border;
         } else if is_mid_packet {
-            self.segment.counters(self.config.worker).map(|counters| {
-                counters.skipped.get(dataplane_abi::drop_reason::SkipReason::MemberLeft.index()).map(bump)
-            });
+            self.settle_member(Outcome::Skipped(SkipReason::MemberLeft));
         }
         let Some(cohort) = self.cohorts.get_mut(cohort_slot) else { return };
         if let Some(moved) = cohort.members.swap_remove(&mut self.pages, position)
@@ -150,48 +154,27 @@ impl Worker {
         let Some(egress) = self.egresses.get_mut(egress_slot) else { return };
         match egress.feed {
             Feed::Member => self.remove_member(egress_slot),
-            Feed::CatchUp => {
-                let cohort = egress.cohort;
-                egress.feed = Feed::Idle;
-                self.detach(cohort);
-            }
+            Feed::CatchUp => self.stop_catching_up(egress_slot),
             Feed::Idle | Feed::Waiting => {}
         }
     }
 
-    /// Sends everyone away: the stream has ended.
+    /// Sends everyone away: the stream has ended. Those that are catching up notice by the cohort's generation.
     pub(crate) fn empty_cohort(&mut self, cohort_slot: u32) {
         let Some(cohort) = self.cohorts.get_mut(cohort_slot) else { return };
         let pending = cohort.pending();
         cohort.current = None;
-        self.segment.counters(self.config.worker).map(|counters| {
-            let cell = counters.skipped.get(dataplane_abi::drop_reason::SkipReason::MemberLeft.index());
-            cell.map(|cell| add(cell, pending))
-        });
+        for _ in 0..pending {
+            self.settle_member(Outcome::Skipped(SkipReason::MemberLeft));
+        }
         while let Some(egress) = self.cohorts.get(cohort_slot).and_then(|cohort| cohort.members.get(&self.pages, 0)) {
             self.remove_member(egress);
-            self.forget_cohort(egress, cohort_slot);
+            if let Some(egress) = self.egresses.get_mut(egress) {
+                egress.cohort = NONE;
+            }
         }
         while let Some(egress) = self.cohorts.get(cohort_slot).and_then(|cohort| cohort.waiting.get(&self.pages, 0)) {
             self.stop_waiting(egress);
-        }
-        for slot in 0..self.egresses.span() {
-            let is_catching_up = self
-                .egresses
-                .get(slot)
-                .is_some_and(|egress| egress.cohort == cohort_slot && egress.feed == Feed::CatchUp);
-            if is_catching_up {
-                self.leave_cohorts(slot);
-            }
-            self.forget_cohort(slot, cohort_slot);
-        }
-    }
-
-    fn forget_cohort(&mut self, egress_slot: u32, cohort_slot: u32) {
-        if let Some(egress) = self.egresses.get_mut(egress_slot)
-            && egress.cohort == cohort_slot
-        {
-            egress.cohort = NONE;
         }
     }
 }

@@ -2,17 +2,20 @@
 //! A cohort's cursor: which packet is next, and to which member it goes next.
 
 use core::sync::atomic::Ordering;
+use std::sync::Arc;
 
 use dataplane_abi::codec::MediaKind;
 use dataplane_abi::drop_reason::SkipReason;
+use dataplane_abi::durable::IngressDurable;
 use dataplane_abi::limits::TILE;
 use dataplane_abi::store::packet_flags;
 use dataplane_io::port::Port;
 use dataplane_shm::Segment;
 use dataplane_shm::store::{LogReader, Stored};
 
-use crate::counting::{add, bump, read};
+use crate::counting::{bump, read};
 use crate::objects::cohort::Current;
+use crate::objects::numbers::Numbers;
 use crate::send::rewrite::{Outcome, Packet};
 use crate::send::tile::Progress;
 use crate::worker::{Now, Worker};
@@ -34,17 +37,32 @@ pub(crate) enum Run {
     Full,
 }
 
+/// What a cohort's cursor found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Begun {
+    /// A packet that somebody gets.
+    Packet,
+    /// Nothing is left.
+    Nothing,
+    /// Nothing so far, and enough for this tile.
+    Later,
+}
+
 impl Worker {
     /// Sends packets of a cohort until the tile is full or nothing is left.
     pub(crate) fn run_cohort<P: Port>(&mut self, port: &mut P, slot: u32, now: Now, progress: &mut Progress) -> Run {
-        let segment = self.segment.clone();
+        let segment = Arc::clone(&self.segment);
         for _ in 0..STEPS {
             if progress.is_done() {
                 return if progress.is_full { Run::Full } else { Run::More };
             }
             let has_current = self.cohorts.get(slot).is_some_and(|cohort| cohort.current.is_some());
-            if !has_current && !self.begin_packet(&segment, slot, now) {
-                return Run::Idle;
+            if !has_current {
+                match self.begin_packet(&segment, slot, now) {
+                    Begun::Packet => {}
+                    Begun::Nothing => return Run::Idle,
+                    Begun::Later => return Run::More,
+                }
             }
             if !self.continue_packet(port, &segment, slot, now, progress) {
                 return if progress.is_full { Run::Full } else { Run::More };
@@ -53,19 +71,19 @@ impl Worker {
         Run::More
     }
 
-    /// Finds the next packet that somebody gets; false where there is none.
-    fn begin_packet(&mut self, segment: &Segment, slot: u32, now: Now) -> bool {
-        let Some(reader) = self.open_reader(segment, slot) else { return false };
+    /// Finds the next packet that somebody gets.
+    fn begin_packet(&mut self, segment: &Segment, slot: u32, now: Now) -> Begun {
+        let Some(reader) = self.open_reader(segment, slot, now) else { return Begun::Nothing };
         if self.begin_late(reader, slot) {
-            return true;
+            return Begun::Packet;
         }
-        let Some(id) = self.cohorts.get(slot).map(|cohort| cohort.ingress) else { return false };
-        let Some(durable) = segment.ingress(id) else { return false };
+        let Some(id) = self.cohorts.get(slot).map(|cohort| cohort.ingress) else { return Begun::Nothing };
+        let Some(durable) = segment.ingress(id) else { return Begun::Nothing };
         for _ in 0..STEPS {
-            let Some(cohort) = self.cohorts.get_mut(slot) else { return false };
+            let Some(cohort) = self.cohorts.get_mut(slot) else { return Begun::Nothing };
             let cursor = cohort.cursor;
             if cursor >= durable.stored_top.load(Ordering::Acquire) {
-                return false;
+                return Begun::Nothing;
             }
             let Some(stored) = reader.get(cursor) else {
                 // MEDIA_RULES G3: what is missing leaves a gap; if it comes, it comes as a late packet.
@@ -81,30 +99,32 @@ impl Worker {
             if self.is_over_lag(slot, info.arrival_ns, now) && self.skip_lag(durable, slot, now) {
                 continue;
             }
-            let is_entry = self.cohorts.get(slot).is_some_and(|cohort| {
-                cohort.waiting.len() > 0
-                    && (cohort.kind == MediaKind::Audio || info.flags & packet_flags::KEYFRAME != 0)
-            });
-            if is_entry {
-                self.admit_waiting(slot, cursor, &stored, now);
-            }
-            let Some(cohort) = self.cohorts.get_mut(slot) else { return false };
+            self.admit_at_entry(slot, cursor, &stored, now);
+            let Some(cohort) = self.cohorts.get_mut(slot) else { return Begun::Nothing };
             cohort.cursor = cursor.saturating_add(1);
-            if cohort.members.len() == 0 {
-                continue;
-            }
-            let Some(number) = cohort.numbers.number(cursor) else { continue };
+            let (members, number) = (cohort.members.len(), cohort.numbers.number(cursor));
+            let Some(number) = number.filter(|_| members > 0) else { continue };
             cohort.current = Some(Current { ext_seq: cursor, number, is_late: false });
             cohort.position = 0;
-            let members = u64::from(cohort.members.len());
-            self.count(|counters| add(&counters.offered, members));
-            return true;
+            self.offer(members);
+            return Begun::Packet;
         }
-        true
+        Begun::Later
+    }
+
+    /// Lets in who waits, where a decoder can begin at this packet.
+    fn admit_at_entry(&mut self, slot: u32, ext_seq: u64, stored: &Stored<'_>, now: Now) {
+        let number = self.cohorts.get(slot).and_then(|cohort| {
+            let is_entry = cohort.kind == MediaKind::Audio || stored.info().flags & packet_flags::KEYFRAME != 0;
+            if is_entry && cohort.waiting.len() > 0 { cohort.numbers.number(ext_seq) } else { None }
+        });
+        if let Some(number) = number {
+            self.admit_waiting(slot, number, stored, now);
+        }
     }
 
     /// A reader of the cohort's log; a log that is another one than before begins the cohort anew.
-    fn open_reader<'s>(&mut self, segment: &'s Segment, slot: u32) -> Option<LogReader<'s>> {
+    fn open_reader<'s>(&mut self, segment: &'s Segment, slot: u32, now: Now) -> Option<LogReader<'s>> {
         let cohort = self.cohorts.get_mut(slot)?;
         if cohort.attached == 0 {
             return None;
@@ -118,28 +138,39 @@ impl Worker {
         if cohort.is_running && cohort.log == log {
             return Some(reader);
         }
-        self.start_cohort(slot, log, durable);
+        self.start_cohort(slot, log, durable, now);
         Some(reader)
     }
 
-    /// Puts the cursor at the newest keyframe where somebody waits for one, else at the newest packet.
-    fn start_cohort(&mut self, slot: u32, log: u64, durable: &dataplane_abi::durable::IngressDurable) {
+    /// Begins to read a log: at its newest keyframe where that came just now, else at the newest packet. An older keyframe
+    /// is for those that catch up at their own pace.
+    fn start_cohort(&mut self, slot: u32, log: u64, durable: &IngressDurable, now: Now) {
         while let Some(member) = self.cohorts.get(slot).and_then(|cohort| cohort.members.get(&self.pages, 0)) {
             self.remove_member(member);
-            self.wait_for(member, slot);
+            self.wait_for(member, slot, now);
         }
+        let newest = read(&durable.stored_top).saturating_sub(1);
+        let keyframe = read(&durable.keyframe).checked_sub(1);
+        let age = now.mono_ns.saturating_sub(read(&durable.keyframe_ns));
+        let Some(kind) = self.cohorts.get(slot).map(|cohort| cohort.kind) else { return };
+        let entry = keyframe.filter(|_| kind == MediaKind::Video && age < VIDEO_LAG_NS);
+        self.restart_cohort(slot, log, entry.unwrap_or(newest));
+    }
+
+    /// Gives a cohort a log and a cursor, and a generation of its own: no number of before means anything.
+    pub(crate) fn restart_cohort(&mut self, slot: u32, log: u64, cursor: u64) {
         self.cohort_generation = self.cohort_generation.wrapping_add(1).max(1);
         let generation = self.cohort_generation;
         let Some(cohort) = self.cohorts.get_mut(slot) else { return };
-        while cohort.pop_late().is_some() {}
+        // Those that were catching up see that the generation is another one, and start over.
+        cohort.attached = cohort.attached.saturating_sub(std::mem::take(&mut cohort.catching_up));
+        cohort.clear_late();
         cohort.generation = generation;
-        cohort.numbers = crate::objects::numbers::Numbers::new();
+        cohort.numbers = Numbers::new();
         cohort.log = log;
         cohort.is_running = true;
         cohort.current = None;
-        let newest = read(&durable.stored_top).saturating_sub(1);
-        let keyframe = read(&durable.keyframe).checked_sub(1);
-        cohort.cursor = keyframe.filter(|_| cohort.kind == MediaKind::Video).unwrap_or(newest);
+        cohort.cursor = cursor;
     }
 
     /// Late packets: behind the cursor, in the log, not closed.
@@ -153,8 +184,8 @@ impl Worker {
             let Some(number) = cohort.numbers.number(ext_seq).filter(|_| is_media) else { continue };
             cohort.current = Some(Current { ext_seq, number, is_late: true });
             cohort.position = 0;
-            let members = u64::from(cohort.members.len());
-            self.count(|counters| add(&counters.offered, members));
+            let members = cohort.members.len();
+            self.offer(members);
             return true;
         }
         false
@@ -168,7 +199,7 @@ impl Worker {
 
     /// Moves the cursor to the newest decodable frame; true where it moved. The skipped numbers are closed but for one, so
     /// that receivers see the last frame as incomplete (MEDIA_RULES G4).
-    fn skip_lag(&mut self, durable: &dataplane_abi::durable::IngressDurable, slot: u32, now: Now) -> bool {
+    fn skip_lag(&mut self, durable: &IngressDurable, slot: u32, now: Now) -> bool {
         let Some(cohort) = self.cohorts.get_mut(slot) else { return false };
         let newest = read(&durable.stored_top).saturating_sub(1);
         let target = match cohort.kind {
@@ -185,12 +216,8 @@ impl Worker {
         let skipped = target.saturating_sub(from);
         cohort.numbers.close(target, skipped.saturating_sub(1));
         cohort.cursor = target;
-        self.count(|counters| {
-            bump(&counters.lag_skips);
-            let count = skipped.saturating_mul(members);
-            add(&counters.offered, count);
-            counters.skipped.get(SkipReason::LagCap.index()).map(|cell| add(cell, count))
-        });
+        self.count(|counters| bump(&counters.lag_skips));
+        self.skip_unoffered(skipped.saturating_mul(members), SkipReason::LagCap);
         true
     }
 
@@ -207,7 +234,6 @@ impl Worker {
         let Some(current) = cohort.current else { return true };
         let stored = segment.log_reader(cohort.log).and_then(|reader| reader.get(current.ext_seq));
         let packet = stored.map(|stored: Stored<'_>| Packet {
-            ext_seq: current.ext_seq,
             number: current.number,
             is_late: current.is_late,
             head: stored.head(),
@@ -233,12 +259,10 @@ impl Worker {
                         self.note_arrival(packet.info.arrival_ns);
                     }
                     progress.committed(len);
-                    self.count(|counters| bump(&counters.sent));
                 }
-                Outcome::Skipped(reason) => {
-                    self.count(|counters| counters.skipped.get(reason.index()).map(bump));
-                }
+                Outcome::Skipped(_) => {}
             }
+            self.settle_member(outcome);
             if let Some(cohort) = self.cohorts.get_mut(slot) {
                 cohort.position = cohort.position.saturating_add(1);
             }

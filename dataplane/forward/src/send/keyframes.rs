@@ -2,6 +2,8 @@
 //! Keyframe requests: wishes of all receivers of all workers meet at the source's owner, which alone throttles and sends
 //! (CONTRACTS 16 of the design, RELIABILITY S15).
 
+use std::sync::Arc;
+
 use dataplane_abi::codec::feedback_flags;
 use dataplane_abi::ids::IngressId;
 use dataplane_abi::ring::doorbell_kind;
@@ -50,7 +52,7 @@ impl Worker {
 
     /// PLI where it was agreed, else FIR; false where it has to be tried again.
     fn send_keyframe_request<P: Port>(&mut self, port: &mut P, slot: u32, now: Now, progress: &mut Progress) -> bool {
-        let segment = self.segment.clone();
+        let segment = Arc::clone(&self.segment);
         let Some(ingress) = self.ingresses.get_mut(slot) else { return true };
         let Some(durable) = segment.ingress(ingress.id) else { return true };
         let ssrc = durable.ssrc.load(core::sync::atomic::Ordering::Relaxed);

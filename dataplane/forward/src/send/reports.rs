@@ -3,6 +3,7 @@
 //! CNAME to receivers, one compound packet per leg (CONTRACTS 21 of the design). Consent expires here.
 
 use core::sync::atomic::Ordering;
+use std::sync::Arc;
 
 use dataplane_abi::codec::{feedback_flags, transport_flags};
 use dataplane_abi::durable::transport_state;
@@ -29,6 +30,8 @@ const REPORT_NS: u64 = 1_000_000_000;
 const CONSENT_NS: u64 = 30_000_000_000;
 /// Longest compound packet before protection.
 const RTCP_BYTES: usize = 1200;
+/// A sender report without blocks and a CNAME of 32 bytes.
+const LONGEST_REPORT: usize = 28 + 44;
 const SRTCP_OVERHEAD: usize = 20;
 const NACKS: usize = 128;
 /// The highest SRTCP index (RFC 3711 §3.4).
@@ -61,8 +64,10 @@ impl Worker {
         let mut subscription = self.subscriptions_of.first(transport.slot);
         while let Some(slot) = subscription {
             subscription = self.subscriptions_of.after(slot);
-            if let Some(egress) = self.egress_of(slot) {
-                self.find_source(egress, now);
+            match self.egress_of(slot) {
+                Some(egress) => self.find_source(egress, now),
+                // Its track was not there yet.
+                None => self.subscription_changed(slot, now),
             }
         }
         if is_report_due {
@@ -178,7 +183,7 @@ impl Worker {
         let offset =
             self.ingresses.get(slot).and_then(|ingress| self.legs.get(ingress.leg)).and_then(|leg| leg.ntp_offset);
         // The publisher knows its own clock, not ours.
-        let last_sr = if sr_ntp == 0 { 0 } else { middle(sr_ntp.wrapping_sub(offset.unwrap_or(0))) };
+        let last_sr = offset.filter(|_| sr_ntp != 0).map_or(0, |offset| middle(sr_ntp.wrapping_sub(offset)));
         let reception = &self.ingresses.get(slot)?.reception;
         Some(ReportBlock {
             ssrc,
@@ -244,28 +249,39 @@ impl Worker {
         }
     }
 
-    /// Sender reports about everything that is sent on a leg, with the sources' CNAMEs.
+    /// Sender reports about everything that is sent on a leg, with the sources' CNAMEs; as few compound packets as they fit in.
     fn receiver_reports<P: Port>(&mut self, port: &mut P, leg_slot: u32, now: Now, progress: &mut Progress) {
         let Some(transport) = self.legs.get(leg_slot).map(|leg| leg.transport) else { return };
-        let mut plain = [0; RTCP_BYTES];
-        let mut writer = CompoundWriter::begin(&mut plain);
-        let mut subscription = self.subscriptions_of.first(transport.slot);
-        while let Some(slot) = subscription {
-            subscription = self.subscriptions_of.after(slot);
-            let Some(report) = self.sender_report_of(slot, now) else { continue };
-            let Some(egress) = self.egress_of(slot).and_then(|slot| self.egresses.get_mut(slot)) else { continue };
-            if writer.sr(&report, &[]).is_err() || writer.sdes_cname(report.ssrc, egress.cname()).is_err() {
-                break;
+        let mut next = self.subscriptions_of.first(transport.slot);
+        while next.is_some() {
+            let mut plain = [0; RTCP_BYTES];
+            let mut writer = CompoundWriter::begin(&mut plain);
+            while let Some(slot) = next {
+                if writer.room() < LONGEST_REPORT {
+                    break;
+                }
+                next = self.subscriptions_of.after(slot);
+                self.write_sender_report(&mut writer, slot, now);
             }
-            let at = egress.reports_count % egress.reports_sent.len();
-            egress.reports_count = egress.reports_count.wrapping_add(1);
-            if let Some(place) = egress.reports_sent.get_mut(at) {
-                *place = (middle(report.ntp), now.mono_ns);
+            let len = writer.len();
+            if len > 0 {
+                self.send_rtcp(port, leg_slot, plain.get(..len).unwrap_or(&[]), progress);
             }
         }
-        let len = writer.len();
-        if len > 0 {
-            self.send_rtcp(port, leg_slot, plain.get(..len).unwrap_or(&[]), progress);
+    }
+
+    fn write_sender_report(&mut self, writer: &mut CompoundWriter<'_>, subscription_slot: u32, now: Now) {
+        let Some(report) = self.sender_report_of(subscription_slot, now) else { return };
+        let Some(egress) = self.egress_of(subscription_slot).and_then(|slot| self.egresses.get_mut(slot)) else {
+            return;
+        };
+        if writer.sr(&report, &[]).is_err() || writer.sdes_cname(report.ssrc, egress.cname()).is_err() {
+            return;
+        }
+        let at = egress.reports_count % egress.reports_sent.len();
+        egress.reports_count = egress.reports_count.wrapping_add(1);
+        if let Some(place) = egress.reports_sent.get_mut(at) {
+            *place = (middle(report.ntp), now.mono_ns);
         }
     }
 
@@ -301,7 +317,7 @@ impl Worker {
         plain: &[u8],
         progress: &mut Progress,
     ) -> bool {
-        let segment = self.segment.clone();
+        let segment = Arc::clone(&self.segment);
         let Some(path) = self.active_path(leg_slot, port) else { return false };
         let Some(leg) = self.legs.get(leg_slot) else { return false };
         let (Some(tx), Some(durable)) = (leg.tx.as_ref(), segment.transport(leg.transport.slot)) else { return false };

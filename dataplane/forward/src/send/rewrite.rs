@@ -2,6 +2,8 @@
 //! One packet for one receiver: the cohort's numbers plus the receiver's constants, sealed from the shared plaintext into
 //! the frame that the port lends. Numbers are stored before the frame can be seen.
 
+use std::sync::Arc;
+
 use dataplane_abi::drop_reason::SkipReason;
 use dataplane_abi::durable::EgressDurable;
 use dataplane_abi::limits::EGRESS_DATAGRAM_BYTES;
@@ -9,7 +11,7 @@ use dataplane_abi::store::{STORED_EXTENSIONS, StoredHead, packet_flags};
 use dataplane_io::port::Port;
 use dataplane_shm::publish;
 use dataplane_shm::store::{StoreBytes, Stored, StoredInfo};
-use dataplane_srtp::Plaintext;
+use dataplane_srtp::{MAX_RTP_INDEX, Plaintext};
 use dataplane_wire::codec::{Codec, Field, FrameInfo, PictureId, vp8};
 use dataplane_wire::ext::{AbsSendTime, ExtKind};
 use dataplane_wire::rtp::HeaderWriter;
@@ -43,7 +45,6 @@ pub(crate) enum Outcome {
 
 /// A stored packet with its cohort's number.
 pub(crate) struct Packet<'s> {
-    pub(crate) ext_seq: u64,
     pub(crate) number: u64,
     pub(crate) is_late: bool,
     pub(crate) head: StoredHead,
@@ -82,7 +83,7 @@ impl Worker {
         packet: &Packet<'_>,
         now: Now,
     ) -> Outcome {
-        let segment = self.segment.clone();
+        let segment = Arc::clone(&self.segment);
         let Some(leg_slot) = self.egresses.get(egress_slot).map(|egress| egress.leg) else {
             return Outcome::Skipped(SkipReason::MemberLeft);
         };
@@ -98,21 +99,30 @@ impl Worker {
         let index = packet.number.wrapping_add(egress.constants.seq);
         let window = Window { top: &durable.next_index, bits: &durable.spent };
         let is_fresh = index >= durable.next_index.load(core::sync::atomic::Ordering::Relaxed);
-        if index < egress.first_index || (!packet.is_late && !is_fresh) || !window.is_unused(index) {
+        if packet.number < egress.first_number || (!packet.is_late && !is_fresh) || !window.is_unused(index) {
             return Outcome::Skipped(SkipReason::NumberSpent);
+        }
+        if index > MAX_RTP_INDEX {
+            return Outcome::Skipped(SkipReason::CipherRefused);
         }
         let identity = Identity { ssrc: egress.ssrc, pt: egress.pt, index, original: None };
         let bound = bound(egress, packet);
         if bound > LONGEST_DATAGRAM {
             return Outcome::Skipped(SkipReason::TooLong);
         }
-        let Some(frame) = port.reserve(path, bound) else { return Outcome::Full };
+        if port.tx_room() == 0 {
+            return Outcome::Full;
+        }
+        // With room, only a path that the port does not know is refused.
+        let Some(frame) = port.reserve(path, bound) else { return Outcome::Skipped(SkipReason::NoPath) };
         // CONTRACTS 3 of the design: the number is spent here, whatever happens to the frame.
         if !window.take(index) {
             return Outcome::Skipped(SkipReason::NumberSpent);
         }
         let last = last_of(egress, packet);
-        publish::store_u64(&durable.last, last_word(&last));
+        if !packet.is_late {
+            publish::store_u64(&durable.last, last_word(&last));
+        }
         let Some(written) = write_head(frame, egress, &egress.constants, packet, identity, now) else {
             return Outcome::Skipped(SkipReason::TooLong);
         };

@@ -2,12 +2,15 @@
 //! NACK answered from the store (RFC 4588, MEDIA_RULES G11): number → stretch → cohort map → log slot. No packet is kept per
 //! receiver; the retransmission has an SSRC and numbers of its own, so that no (key, SSRC, index) is used twice (G12).
 
+use std::sync::Arc;
+
 use dataplane_abi::durable::EgressDurable;
 use dataplane_abi::ids::IngressId;
 use dataplane_abi::limits::SEGMENTS;
 use dataplane_abi::store::packet_flags;
 use dataplane_io::port::Port;
 use dataplane_shm::publish;
+use dataplane_srtp::MAX_RTP_INDEX;
 use dataplane_wire::seq;
 
 use crate::counting::{add, bump, read};
@@ -64,7 +67,7 @@ impl Worker {
 
     /// The length sent, or `Err` where the port is full, or nothing where it cannot or may not be sent again.
     fn retransmit<P: Port>(&mut self, port: &mut P, request: RtxRequest, now: Now) -> Option<Result<usize, ()>> {
-        let segment = self.segment.clone();
+        let segment = Arc::clone(&self.segment);
         let leg_slot = self.egresses.get(request.egress)?.leg;
         let path = self.active_path(leg_slot, port)?;
         let egress = self.egresses.get_mut(request.egress)?;
@@ -73,6 +76,9 @@ impl Worker {
         let durable = segment.egress(egress.subscription.slot)?;
         if egress.rtx_ssrc == 0 {
             return None;
+        }
+        if port.tx_room() == 0 {
+            return Some(Err(()));
         }
         let rtt_us = segment.transport(leg.transport.slot).map_or(0, |transport| read(&transport.rtt_us));
         let gap_ms = u32::try_from(rtt_us / 1000).unwrap_or(GAP_MS_MAX).clamp(GAP_MS_MIN, GAP_MS_MAX);
@@ -87,11 +93,13 @@ impl Worker {
         {
             return None;
         }
-        let packet =
-            Packet { ext_seq, number: origin.number, is_late: true, head: stored.head(), info: stored.info(), stored };
+        let packet = Packet { number: origin.number, is_late: true, head: stored.head(), info: stored.info(), stored };
         let index = read(&durable.rtx_next);
+        if index > MAX_RTP_INDEX {
+            return None;
+        }
         let identity = Identity { ssrc: egress.rtx_ssrc, pt: egress.rtx_pt, index, original: Some(request.seq) };
-        let Some(frame) = port.reserve(path, bound(egress, &packet)) else { return Some(Err(())) };
+        let frame = port.reserve(path, bound(egress, &packet))?;
         // CONTRACTS 3 of the design: spent before it can be seen.
         publish::store_u64(&durable.rtx_next, index.saturating_add(1));
         let written = write_head(frame, egress, &origin.constants, &packet, identity, now)?;
@@ -113,6 +121,7 @@ impl Worker {
 /// The stretch that an egress number belongs to: the newest one that begins at or before it.
 fn origin_of(durable: &EgressDurable, wire: u16) -> Option<Origin> {
     let next = read(&durable.next_index);
+    // Where the peer's number lies before the first circle's beginning, `unroll` places it ahead of everything sent.
     let index = seq::unroll(next.checked_sub(1)?, wire);
     if index >= next {
         return None;

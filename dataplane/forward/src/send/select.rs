@@ -54,7 +54,7 @@ impl Worker {
         if waiting != NONE {
             if self.source_of(waiting) == Some(wanted) {
                 // The owner of the publisher may not have been known when it began to wait.
-                self.show_interest(waiting);
+                self.show_interest(waiting, now);
                 if kind == MediaKind::Video {
                     self.ask_keyframe(wanted, now);
                 }
@@ -63,14 +63,14 @@ impl Worker {
             self.stop_waiting(egress_slot);
         }
         if feed == Feed::Member && self.source_of(cohort) == Some(wanted) {
-            self.show_interest(cohort);
+            self.show_interest(cohort, now);
             return;
         }
         let Some(slot) = self.cohort_for(wanted, track, kind) else { return };
         if feed != Feed::Member && kind == MediaKind::Video && self.catch_up_from_cache(egress_slot, slot, now) {
             return;
         }
-        self.wait_for(egress_slot, slot);
+        self.wait_for(egress_slot, slot, now);
         if kind == MediaKind::Video {
             self.ask_keyframe(wanted, now);
         }

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Entering a cohort: the constants that make its numbers go on from what the receiver saw last (MEDIA_RULES G4, G5, V3, V4).
 
+use core::sync::atomic::Ordering;
+use std::sync::Arc;
+
 use dataplane_abi::codec::MediaKind;
 use dataplane_abi::durable::{EgressDurable, IngressDurable};
-use dataplane_abi::ids::IngressId;
 use dataplane_abi::limits::SEGMENTS;
 use dataplane_abi::store::StoredHead;
 use dataplane_shm::publish;
@@ -11,7 +13,6 @@ use dataplane_shm::store::{Stored, StoredInfo};
 use dataplane_wire::seq;
 
 use crate::counting::read;
-use crate::objects::NONE;
 use crate::objects::egress::{Constants, Egress, Feed};
 use crate::worker::{Now, Worker};
 
@@ -19,49 +20,48 @@ use crate::worker::{Now, Worker};
 const NOMINAL_FPS: u32 = 30;
 
 impl Worker {
-    /// Everyone who waits for an entry point enters at this packet.
-    pub(crate) fn admit_waiting(&mut self, cohort_slot: u32, ext_seq: u64, stored: &Stored<'_>, now: Now) {
-        let _ = now;
+    /// Everyone who waits for an entry point enters at this packet, which has this number of the cohort.
+    pub(crate) fn admit_waiting(&mut self, cohort_slot: u32, number: u64, stored: &Stored<'_>, now: Now) {
+        // Held until everyone is a member, so that the publisher's worker hears of no pause.
+        self.attach(cohort_slot, now);
         while let Some(egress) = self.cohorts.get(cohort_slot).and_then(|cohort| cohort.waiting.get(&self.pages, 0)) {
-            self.begin_stretch(egress, cohort_slot, ext_seq, stored);
-            // Leaving the list first keeps the cohort attached: membership follows at once.
             self.stop_waiting(egress);
             if self.egresses.get(egress).is_some_and(|egress| egress.feed == Feed::Member) {
                 self.remove_member(egress);
             }
-            if !self.add_member(egress, cohort_slot) {
-                return;
-            }
-            if let Some(cohort) = self.cohorts.get_mut(cohort_slot) {
-                cohort.is_running = true;
+            self.begin_stretch(egress, cohort_slot, number, stored);
+            if !self.add_member(egress, cohort_slot, now) {
+                break;
             }
         }
+        self.detach(cohort_slot);
     }
 
     /// Computes the constants for an egress stream that enters a cohort at a packet, and stores the stretch.
-    pub(crate) fn begin_stretch(&mut self, egress_slot: u32, cohort_slot: u32, ext_seq: u64, stored: &Stored<'_>) {
-        let segment = self.segment.clone();
+    pub(crate) fn begin_stretch(&mut self, egress_slot: u32, cohort_slot: u32, number: u64, stored: &Stored<'_>) {
+        let segment = Arc::clone(&self.segment);
         let Some(cohort) = self.cohorts.get(cohort_slot) else { return };
         let (ingress, generation) = (cohort.ingress, cohort.generation);
-        let number = cohort.numbers.number(ext_seq).unwrap_or(ext_seq);
         let Some(egress) = self.egresses.get_mut(egress_slot) else { return };
         let Some(durable) = segment.egress(egress.subscription.slot) else { return };
-        let previous = read(&durable.source).checked_sub(1).and_then(|id| u32::try_from(id).ok()).map(IngressId);
+        let Some(stream) = segment.ingress(ingress) else { return };
+        let source = (ingress, stream.ssrc.load(Ordering::Relaxed));
         let first = first_index(egress, durable);
         let (info, head) = (stored.info(), stored.head());
         let mut constants = Constants { seq: first.wrapping_sub(number), ..egress.constants };
-        if previous != Some(ingress) {
-            let clocks = previous.and_then(|previous| segment.ingress(previous)).zip(segment.ingress(ingress));
+        if egress.source != Some(source) {
+            // Two SSRCs of one stream have clocks and reports that are not related.
+            let previous = egress.source.filter(|(previous, _)| *previous != ingress);
+            let clocks = previous.and_then(|(previous, _)| segment.ingress(previous)).map(|old| (old, stream));
             constants.rtp_ts = rtp_offset(egress, &info, clocks);
             picture_offsets(egress, &head, &mut constants);
         }
         egress.constants = constants;
-        egress.first_index = first;
+        egress.first_number = number;
+        egress.generation = generation;
+        egress.source = Some(source);
         publish::store_u64(&durable.source, u64::from(ingress.0).saturating_add(1));
         store_stretch(durable, first, (u64::from(generation) << 32) | u64::from(ingress.0), constants);
-        if egress.cohort == NONE {
-            egress.cohort = cohort_slot;
-        }
     }
 }
 
@@ -77,13 +77,13 @@ fn rtp_offset(egress: &Egress, info: &StoredInfo, clocks: Option<(&IngressDurabl
     if !egress.last.is_any {
         return egress.constants.rtp_ts;
     }
+    let passed = u128::from(info.arrival_ns.saturating_sub(egress.last.arrival_ns));
+    let ticks = passed.saturating_mul(u128::from(egress.clock_rate)) / 1_000_000_000;
+    let by_arrival = egress.last.rtp_ts.wrapping_add(u32::try_from(ticks & 0x7fff_ffff).unwrap_or(0));
     let by_reports = clocks.and_then(|(old, new)| map_by_reports(egress, info.rtp_ts, old, new));
-    let by_arrival = || {
-        let passed = u128::from(info.arrival_ns.saturating_sub(egress.last.arrival_ns));
-        let ticks = passed.saturating_mul(u128::from(egress.clock_rate)) / 1_000_000_000;
-        egress.last.rtp_ts.wrapping_add(u32::try_from(ticks & 0x7fff_ffff).unwrap_or(0))
-    };
-    let expected = by_reports.unwrap_or_else(by_arrival);
+    // Reports that are far from the wall clock are wrong: somebody's clock was set, or they were never right.
+    let is_believable = |ts: &u32| seq::diff32(*ts, by_arrival).unsigned_abs() < egress.clock_rate;
+    let expected = by_reports.filter(is_believable).unwrap_or(by_arrival);
     let floor = egress.last.rtp_ts.wrapping_add(egress.clock_rate / NOMINAL_FPS);
     let wanted = if seq::newer32(expected, egress.last.rtp_ts) { expected } else { floor };
     wanted.wrapping_sub(info.rtp_ts)

@@ -4,9 +4,9 @@
 
 use dataplane_abi::limits::TILE;
 use dataplane_abi::ring::DATAGRAM_SLOT_BYTES;
-use dataplane_io::port::{Ecn, Port};
+use dataplane_io::port::{Ecn, PathSlot, Port};
 
-use crate::counting::{add, bump, set};
+use crate::counting::{add, bump};
 use crate::objects::leg::Leg;
 use crate::send::fanout::Run;
 use crate::worker::{Now, Worker};
@@ -81,24 +81,29 @@ impl Worker {
     fn send_replies<P: Port>(&mut self, port: &mut P, progress: &mut Progress) {
         while !progress.is_done() {
             let Some(reply) = self.replies.pop() else { return };
-            let path = self.leg_of(reply.transport).and_then(|leg| self.legs.get_mut(leg)).and_then(|leg| {
+            let known = self.leg_of(reply.transport).and_then(|leg| self.legs.get_mut(leg)).and_then(|leg| {
                 let index = leg.path_of(&reply.flow)?;
                 open_path(leg, index, self.config.dscp, port)
             });
-            let Some(path) = path else {
-                self.count(|counters| bump(&counters.reply_lost));
-                continue;
-            };
-            let Some(frame) = port.reserve(path, reply.len) else {
-                progress.is_full = true;
-                if !self.replies.push_front(reply) {
+            // A refused check (420, 487) is answered without being admitted: on a path for this one answer.
+            let passing = known.is_none().then(|| port.open_path(&reply.flow, self.config.dscp, Ecn::default()).ok());
+            let passing = passing.flatten();
+            let sent = known.or(passing).map(|path| give(port, path, reply.bytes.get(..reply.len)));
+            if let Some(path) = passing {
+                port.close_path(path);
+            }
+            match sent {
+                Some(Given::Committed) => progress.committed(reply.len),
+                Some(Given::Full) => {
+                    progress.is_full = true;
+                    if !self.replies.push_front(reply) {
+                        self.count(|counters| bump(&counters.reply_lost));
+                    }
+                    return;
+                }
+                Some(Given::Refused) | None => {
                     self.count(|counters| bump(&counters.reply_lost));
                 }
-                return;
-            };
-            if copy(frame, reply.bytes.get(..reply.len)) {
-                port.commit(reply.len);
-                progress.committed(reply.len);
             }
         }
     }
@@ -113,21 +118,23 @@ impl Worker {
                 continue;
             };
             let Some(path) = self.active_path(leg, port) else { continue };
-            // Lossy by contract: DTLS sends again.
-            let Some(frame) = port.reserve(path, len) else {
-                progress.is_full = true;
-                return;
-            };
-            if copy(frame, packet.bytes.get(..len)) {
-                port.commit(len);
-                progress.committed(len);
-                self.count(|counters| bump(&counters.injected));
+            match give(port, path, packet.bytes.get(..len)) {
+                Given::Committed => {
+                    progress.committed(len);
+                    self.count(|counters| bump(&counters.injected));
+                }
+                Given::Full => {
+                    // Lossy by contract: DTLS sends again.
+                    progress.is_full = true;
+                    return;
+                }
+                Given::Refused => {}
             }
         }
     }
 
     /// The path in use of a leg, opened on the port at first use.
-    pub(crate) fn active_path<P: Port>(&mut self, leg: u32, port: &mut P) -> Option<dataplane_io::port::PathSlot> {
+    pub(crate) fn active_path<P: Port>(&mut self, leg: u32, port: &mut P) -> Option<PathSlot> {
         let dscp = self.config.dscp;
         let leg = self.legs.get_mut(leg)?;
         if leg.is_silent {
@@ -155,23 +162,11 @@ impl Worker {
                 cohort.is_queued = is_kept;
             }
         }
-        let pending = self.pending();
-        self.count(|counters| set(&counters.pending, pending));
-    }
-
-    /// Members that packets under way have not reached, over all queued cohorts.
-    fn pending(&self) -> u64 {
-        (0..self.cohorts.span()).filter_map(|slot| self.cohorts.get(slot)).map(|cohort| cohort.pending()).sum()
     }
 }
 
 /// Opens a leg's path on the port where that has not happened.
-pub(crate) fn open_path<P: Port>(
-    leg: &mut Leg,
-    index: usize,
-    dscp: u8,
-    port: &mut P,
-) -> Option<dataplane_io::port::PathSlot> {
+pub(crate) fn open_path<P: Port>(leg: &mut Leg, index: usize, dscp: u8, port: &mut P) -> Option<PathSlot> {
     let path = leg.paths.get_mut(index)?;
     if path.slot.is_none() {
         path.slot = port.open_path(path.flow.as_ref()?, dscp, Ecn::default()).ok();
@@ -179,10 +174,25 @@ pub(crate) fn open_path<P: Port>(
     path.slot
 }
 
-/// Fills the start of a frame.
-pub(crate) fn copy(frame: &mut [u8], bytes: Option<&[u8]>) -> bool {
-    let Some(bytes) = bytes else { return false };
-    let Some(start) = frame.get_mut(..bytes.len()) else { return false };
+/// What a port did with a datagram.
+enum Given {
+    Committed,
+    /// No room: it may be tried again.
+    Full,
+    /// The port does not take it, now or later.
+    Refused,
+}
+
+/// Commits one datagram.
+fn give<P: Port>(port: &mut P, path: PathSlot, bytes: Option<&[u8]>) -> Given {
+    let Some(bytes) = bytes else { return Given::Refused };
+    if port.tx_room() == 0 {
+        return Given::Full;
+    }
+    let Some(start) = port.reserve(path, bytes.len()).and_then(|frame| frame.get_mut(..bytes.len())) else {
+        return Given::Refused;
+    };
     start.copy_from_slice(bytes);
-    true
+    port.commit(bytes.len());
+    Given::Committed
 }

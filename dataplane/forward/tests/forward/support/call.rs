@@ -170,8 +170,7 @@ impl Call {
         record.pt = if is_video { 96 } else { 111 };
         record.rtx_pt = if is_video { 97 } else { NO_PT };
         record.clock_rate = if is_video { 90_000 } else { 48_000 };
-        record.feedback =
-            if is_video { feedback_flags::NACK | feedback_flags::PLI | feedback_flags::FIR } else { 0 };
+        record.feedback = if is_video { feedback_flags::NACK | feedback_flags::PLI | feedback_flags::FIR } else { 0 };
         record.mid_len = put(&mut record.mid, mid.as_bytes());
         record.cname_len = put(&mut record.cname, format!("cname{who}").as_bytes());
         record.encoding_count = u8::try_from(rids.len()).unwrap();
@@ -258,8 +257,7 @@ impl Call {
         record.max_encoding = 3;
         record.feedback = feedback_flags::NACK | feedback_flags::PLI;
         record.mid_len = put(&mut record.mid, mid.as_bytes());
-        record.extension_ids =
-            extension_ids(&[(ExtKind::Mid, 9), (ExtKind::AbsSendTime, 2), (ExtKind::AudioLevel, 5)]);
+        record.extension_ids = extension_ids(&[(ExtKind::Mid, 9), (ExtKind::AbsSendTime, 2), (ExtKind::AudioLevel, 5)]);
         self.bed.intent.publish_subscription(subscription.slot, &record).unwrap();
         self.clients[who].incoming.push(Incoming::new(expected));
         subscription
