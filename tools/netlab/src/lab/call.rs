@@ -29,7 +29,12 @@ const PAUSE: Duration = Duration::from_secs(10);
 /// Encoders and jitter buffers come to rest before the window starts.
 const SETTLE: Duration = Duration::from_secs(3);
 
-const SABOTAGES: [(&str, Sabotage); 3] = [("swap", Sabotage::Swap), ("drop", Sabotage::Drop), ("mute", Sabotage::Mute)];
+/// Each fault with the end of the name of a check that must see it.
+const SABOTAGES: [(&str, Sabotage, &str); 3] = [
+    ("swap", Sabotage::Swap, ".colour"),
+    ("drop", Sabotage::Drop, "_packets_lost"),
+    ("mute", Sabotage::Mute, ".pitch"),
+];
 
 /// What was seen in the window.
 struct Window {
