@@ -179,6 +179,21 @@ fn weather_loses_doubles_and_reorders_by_the_seed() {
     }
 }
 
+#[test]
+fn an_early_packet_never_slips_into_a_batch_that_is_lent() {
+    let network = SimulatedNetwork::new(3, 1);
+    let mut port = network.port(0);
+    (0..2).for_each(|byte| network.deliver_to(0, flow(1), &[byte], 0));
+    assert_eq!(port.receive(64), 2);
+    network.set_inbound_weather(Weather { reorder: 1000, ..Weather::default() });
+    (2..6).for_each(|byte| network.deliver_to(0, flow(1), &[byte], 0));
+    port.release();
+    assert_eq!(port.receive(64), 4);
+    let mut rest: Vec<u8> = (0..4).map(|index| port.packet(index).unwrap().0[0]).collect();
+    rest.sort_unstable();
+    assert_eq!(rest, [2, 3, 4, 5]);
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Deliver,
