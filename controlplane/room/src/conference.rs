@@ -590,3 +590,6 @@ impl Conference {
         out.events.push(Event { kind: EventKind::PublisherLeft, room, participant: None, transport: viewer });
     }
 }
+
+#[cfg(test)]
+mod tests;
