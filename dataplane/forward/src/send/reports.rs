@@ -41,16 +41,22 @@ impl Worker {
     /// Serves the timers whose time has come, and keyframe requests. Returns the frames sent.
     pub fn timers<P: Port>(&mut self, port: &mut P, now: Now) -> usize {
         let mut progress = Progress::default();
-        self.send_keyframe_requests(port, now, &mut progress);
-        for _ in 0..EXPIRIES {
-            if progress.is_done() {
-                break;
-            }
-            let Some(leg) = self.wheel.expire(now.mono_ns) else { break };
-            self.leg_timer(port, leg, now, &mut progress);
-        }
+        self.serve_timers(port, now, &mut progress);
         self.finish(port, &progress);
         progress.frames
+    }
+
+    /// What timers send goes before media in each tile, so that a port which media keeps full does not silence RTCP. A timer
+    /// waits for room: it would have to come again otherwise.
+    pub(crate) fn serve_timers<P: Port>(&mut self, port: &mut P, now: Now, progress: &mut Progress) {
+        self.send_keyframe_requests(port, now, progress);
+        for _ in 0..EXPIRIES {
+            if progress.is_done() || port.tx_room() == 0 {
+                return;
+            }
+            let Some(leg) = self.wheel.expire(now.mono_ns) else { return };
+            self.leg_timer(port, leg, now, progress);
+        }
     }
 
     fn leg_timer<P: Port>(&mut self, port: &mut P, leg_slot: u32, now: Now, progress: &mut Progress) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! One tile: replies and DTLS first, then audio, retransmissions, video, catching up. The daemon calls it until its time is
+//! One tile: replies, DTLS and RTCP first, then audio, retransmissions, video, catching up. The daemon calls it until its time is
 //! spent or nothing is left.
 
 use dataplane_abi::limits::TILE;
@@ -51,6 +51,7 @@ impl Worker {
         }
         self.send_replies(port, &mut progress);
         self.send_injected(port, &mut progress);
+        self.serve_timers(port, now, &mut progress);
         self.send_queue(port, now, &mut progress, true);
         self.send_retransmissions(port, now, &mut progress);
         self.send_queue(port, now, &mut progress, false);

@@ -10,4 +10,8 @@
 )]
 
 mod calls;
+mod ice;
+mod pressure;
+mod repair;
+mod simulcast;
 mod support;

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A port that is slower than its senders: cursors stop, nothing is lost within the lag caps, audio goes first.
+
+use std::sync::atomic::Ordering;
+
+use dataplane_abi::drop_reason::SkipReason;
+
+use crate::support::call::{Call, MS, SECOND, Track, Who};
+
+fn conference(call: &mut Call, receivers: usize) -> (Vec<Track>, Vec<Who>) {
+    let publisher = call.join(0);
+    let tracks = vec![call.publish(publisher, false), call.publish(publisher, true)];
+    let receivers: Vec<Who> = (0..receivers).map(|_| call.join(0)).collect();
+    for who in &receivers {
+        for track in &tracks {
+            call.subscribe(*who, track);
+        }
+    }
+    (tracks, receivers)
+}
+
+// CONTRACTS 1: a full tx ring stops a cursor, never the worker
+#[test]
+fn a_tiny_ring_loses_nothing() {
+    let mut call = Call::new(1, 1);
+    let (tracks, receivers) = conference(&mut call, 10);
+    call.run(SECOND);
+    call.bed.network.set_tx_frames(3);
+    call.run(3 * SECOND);
+    call.bed.network.set_tx_frames(1024);
+    call.drain();
+    assert_eq!(call.bed.total(|counters| counters.lag_skips.load(Ordering::Relaxed)), 0);
+    for who in receivers {
+        call.clients[who].incoming[1].duplicates = 0;
+        call.assert_complete(who, 0, tracks[0].tags[0]);
+        call.assert_complete(who, 1, tracks[1].tags[0]);
+    }
+}
+
+// CONTRACTS 1: order of tiles, and lag caps
+#[test]
+fn with_too_little_room_for_video_audio_still_comes_in_time() {
+    let mut call = Call::new(2, 1);
+    let (tracks, receivers) = conference(&mut call, 10);
+    for who in &receivers {
+        call.clients[*who].nacks = false;
+        call.clients[*who].asks_keyframes = false;
+    }
+    call.clients[0].outgoing[1].frame_packets = 20;
+    call.run(2 * SECOND);
+    // 500 audio packets a second, and room for 1000 packets in all: six times too little for video.
+    call.bed.network.set_tx_frames(1);
+    call.run(4 * SECOND);
+    call.bed.network.set_tx_frames(1024);
+    call.clients[0].outgoing[1].wants_keyframe = true;
+    call.run(2 * SECOND);
+    call.drain();
+    assert!(call.bed.total(|counters| counters.lag_skips.load(Ordering::Relaxed)) > 0);
+    assert!(call.bed.skipped(SkipReason::LagCap) > 0);
+    for who in receivers {
+        call.assert_complete(who, 0, tracks[0].tags[0]);
+        let audio = call.incoming(who, 0);
+        let latest = audio.got.values().map(|got| got.at_ns - got.sent_ns).max().unwrap();
+        assert!(latest <= 60 * MS, "audio came after {} ms", latest / MS);
+        let video = call.incoming(who, 1);
+        // The newest packets are there, after a keyframe.
+        let newest = video.got.values().next_back().unwrap();
+        assert!(call.bed.now.mono_ns - newest.sent_ns < 1200 * MS);
+        let world = call.world.borrow();
+        let last_keyframe = world
+            .range((tracks[1].tags[0], 0)..(tracks[1].tags[0] + 1, 0))
+            .filter(|(_, truth)| truth.is_keyframe_start)
+            .next_back()
+            .unwrap()
+            .0
+            .1;
+        let since: Vec<u64> =
+            video.got.values().map(|got| got.source_index).filter(|index| *index >= last_keyframe).collect();
+        let wanted: Vec<u64> = (last_keyframe..).take(since.len()).collect();
+        assert_eq!(since, wanted, "from the newest keyframe on nothing is missing");
+    }
+}
+
+// Frames that complete late are waited for.
+#[test]
+fn a_port_that_completes_nothing_for_a_while_only_delays() {
+    let mut call = Call::new(3, 1);
+    let (tracks, receivers) = conference(&mut call, 5);
+    call.run(SECOND);
+    for _ in 0..50 {
+        call.bed.network.hold_completions(true);
+        call.run(30 * MS);
+        call.bed.network.complete(0, u64::MAX);
+        call.bed.network.hold_completions(false);
+        call.run(10 * MS);
+    }
+    call.drain();
+    for who in receivers {
+        call.assert_complete(who, 0, tracks[0].tags[0]);
+        call.clients[who].incoming[1].duplicates = 0;
+        call.assert_complete(who, 1, tracks[1].tags[0]);
+    }
+}
