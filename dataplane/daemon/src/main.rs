@@ -11,6 +11,7 @@
 mod clock;
 mod latency;
 mod pinning;
+mod priority;
 mod turn;
 
 use std::os::fd::OwnedFd;

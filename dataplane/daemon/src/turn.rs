@@ -21,6 +21,7 @@ use dataplane_shm::allocation::allocations;
 use crate::clock::{Wall, mono_ns};
 use crate::latency::Latency;
 use crate::pinning;
+use crate::priority;
 
 /// Time that one turn gives to tiles.
 const TILES_NS: u64 = 200_000;
@@ -73,6 +74,12 @@ impl WorkerThread {
                 Err(reason) => tracing::warn!(worker = id.0, "not pinned: {reason}"),
             }
         }
+        // A busy worker owns its core; in the FIFO class it would keep the kernel's own threads off it.
+        if !self.options.is_busy
+            && let Err(reason) = priority::raise()
+        {
+            tracing::warn!(worker = id.0, "normal scheduling, other programs delay packets: {reason}");
+        }
         let (port, fallback) = open_socket_port(self.socket, self.options.backend, SocketConfig::default())?;
         if let Some(fallback) = fallback {
             tracing::warn!(worker = id.0, "{fallback}");
@@ -93,6 +100,11 @@ impl WorkerThread {
             wakes: &self.wakes,
             control: &self.control,
         };
+        // The first turn reads every record that a predecessor may have left; packets are served from the second on.
+        turning.turn(counters);
+        for cell in [&counters.turn_max_ns, &counters.turns_long] {
+            cell.store(0, Ordering::Relaxed);
+        }
         counters.running.store(1, Ordering::Release);
         let allocations_before = allocations();
         while !self.stop.load(Ordering::Relaxed) {
