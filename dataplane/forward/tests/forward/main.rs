@@ -10,6 +10,8 @@
 )]
 
 mod calls;
+mod crash_points;
+mod hostile;
 mod ice;
 mod pressure;
 mod repair;

@@ -48,6 +48,8 @@ pub(crate) struct Call {
     pub(crate) tick_ns: u64,
     /// Sees every datagram that the server sends.
     pub(crate) watch: Option<Box<dyn FnMut(&dataplane_io::simulated::Sent)>>,
+    /// What clients sent, where a test wants it.
+    pub(crate) captured: Option<Vec<(FlowKey, Vec<u8>)>>,
     next_tag: u32,
     next_ssrc: u32,
 }
@@ -88,6 +90,7 @@ impl Call {
             strays: Vec::new(),
             tick_ns: MS,
             watch: None,
+            captured: None,
             next_tag: 1,
             next_ssrc: 1000,
         }
@@ -269,10 +272,25 @@ impl Call {
 
     pub(crate) fn deliver(&mut self, from: FlowKey, bytes: &[u8]) {
         let now = self.bed.now.mono_ns;
+        if let Some(captured) = self.captured.as_mut() {
+            captured.push((from, bytes.to_vec()));
+        }
         match self.steer.get(&from) {
             Some(worker) => self.bed.network.deliver_to(*worker, from, bytes, now),
             None => self.bed.network.deliver(from, bytes, now),
         }
+    }
+
+    /// A receiver's subscription and transport are taken away; it is not there any more.
+    pub(crate) fn leave(&mut self, who: Who, subscriptions: &[SubscriptionRef]) {
+        for subscription in subscriptions {
+            self.bed.intent.retract_subscription(subscription.slot).unwrap();
+        }
+        let client = &mut self.clients[who];
+        client.is_dead = true;
+        let key = self.bed.segment.intent_transport(client.transport.slot).unwrap().key;
+        self.bed.intent.retract_transport(client.transport.slot).unwrap();
+        self.bed.intent.zeroise_key(key).unwrap();
     }
 
     /// One step of the clock: clients send, workers turn, clients get.

@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Death at durable stores: the process model stops at the n-th one, a successor takes over, and nothing that a receiver or
+//! an attacker could use has happened twice (CONTRACTS 3, 5, 15; RELIABILITY S8).
+
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
+
+use dataplane_abi::flow::FlowKey;
+use dataplane_abi::ids::{IngressId, SubscriptionRef};
+use dataplane_abi::layout::Layout;
+use dataplane_abi::limits::ENCODINGS;
+
+use crate::support::call::{Call, MS, SECOND, Track, Who};
+
+/// Subscriptions of the receivers, by client.
+type Members = Vec<(Who, Vec<SubscriptionRef>)>;
+
+fn add(call: &mut Call, tracks: &[Track], members: &mut Members, worker: usize) {
+    let who = call.join(worker);
+    let subscriptions = tracks.iter().map(|track| call.subscribe(who, track)).collect();
+    members.push((who, subscriptions));
+}
+
+/// No record of a generation is torn.
+fn assert_records(call: &Call) {
+    let segment = &call.bed.segment;
+    let capacities = *segment.capacities();
+    let flows: BTreeSet<FlowKey> = call.clients.iter().map(|client| client.flow).collect();
+    for slot in 0..capacities.transports {
+        let durable = segment.transport(slot).unwrap();
+        if durable.generation.load(Ordering::Relaxed) == 0 {
+            continue;
+        }
+        let stamp = (durable.version.load(Ordering::Relaxed), usize::from(durable.size.load(Ordering::Relaxed)));
+        assert_eq!(stamp, (1, dataplane_abi::durable::TransportDurable::SIZE));
+        assert!(durable.active_path.load(Ordering::Relaxed) <= 4 && durable.state.load(Ordering::Relaxed) <= 2);
+        for path in &durable.paths {
+            let words = [0, 1, 2, 3, 4].map(|at: usize| path.flow[at].load(Ordering::Relaxed));
+            // S3: never an address that no check came from.
+            assert!(words[4] == 0 || flows.contains(&FlowKey::from_words(words)));
+        }
+    }
+    for slot in 0..capacities.subscriptions {
+        let durable = segment.egress(slot).unwrap();
+        let (Some(intent), generation) = (segment.intent_subscription(slot), durable.generation.load(Ordering::Relaxed))
+        else {
+            continue;
+        };
+        if generation == intent.generation {
+            assert_eq!(durable.ssrc.load(Ordering::Relaxed), intent.ssrc);
+            assert_eq!(durable.rtx_ssrc.load(Ordering::Relaxed), intent.rtx_ssrc);
+            assert!((1..1 << 48).contains(&durable.next_index.load(Ordering::Relaxed)));
+            for stretch in &durable.segments {
+                let first = stretch.first.load(Ordering::Relaxed);
+                assert!(first <= durable.next_index.load(Ordering::Relaxed) + 1);
+            }
+        }
+    }
+    for id in 0..capacities.tracks * u32::try_from(ENCODINGS).unwrap() {
+        let durable = segment.ingress(IngressId(id)).unwrap();
+        if durable.generation.load(Ordering::Relaxed) != 0 {
+            assert_eq!(durable.version.load(Ordering::Relaxed), 1);
+            let ssrc = durable.ssrc.load(Ordering::Relaxed);
+            let mut known = call.clients.iter().flat_map(|client| &client.outgoing).map(|stream| stream.ssrc);
+            assert!(ssrc == 0 || known.any(|known| known == ssrc));
+        }
+    }
+}
+
+/// Frames are where they were, or back.
+fn assert_frames(call: &Call) {
+    for worker in 0..call.bed.ids().count() {
+        let ledger = call.bed.network.frames(worker);
+        assert_eq!(ledger.rx_lent, ledger.rx_returned, "worker {worker}: {ledger:?}");
+        assert_eq!(
+            ledger.tx_lent,
+            ledger.tx_returned + ledger.tx_in_flight + ledger.tx_completed,
+            "worker {worker}: {ledger:?}"
+        );
+    }
+}
+
+/// A call with `stops` deaths; how many there were.
+fn run(seed: u64, workers: u32, stops: usize) -> usize {
+    let mut call = Call::new(seed, workers);
+    call.tick_ns = 2 * MS;
+    let place = |at: usize| at % workers as usize;
+    let publisher = call.join(place(0));
+    let tracks = vec![
+        call.publish(publisher, false),
+        call.publish(publisher, true),
+        call.publish_as(publisher, true, &["q", "f"], false),
+    ];
+    let mut members = Members::new();
+    for at in 1..4 {
+        add(&mut call, &tracks, &mut members, place(at));
+    }
+    let mut deaths = 0;
+    // Some deaths come before the first packet.
+    call.run(if seed % 3 == 0 { 10 * MS } else { 500 * MS });
+    while deaths < stops {
+        // Somebody leaves, somebody joins: their records are begun while the process dies.
+        let at = call.bed.dice.below(members.len());
+        let (who, subscriptions) = members.swap_remove(at);
+        call.leave(who, &subscriptions);
+        add(&mut call, &tracks, &mut members, place(deaths));
+        call.clients[publisher].outgoing[2].is_paused = call.bed.dice.hits(200);
+        call.clients[publisher].loss = 20;
+        // Within the next hundred turns.
+        for _ in 0..100 {
+            call.bed.advance(call.tick_ns);
+            call.send_clients();
+            let store = 1 + call.bed.dice.next() % 400;
+            let is_after = call.bed.dice.hits(500);
+            let is_dead = call.bed.dice.hits(100) && call.bed.turn_until(store, is_after);
+            if is_dead {
+                break;
+            }
+            if call.bed.workers.len() == workers as usize {
+                call.bed.turn();
+            }
+            call.take_sent();
+        }
+        if !call.bed.workers.is_empty() {
+            continue;
+        }
+        deaths += 1;
+        call.take_sent();
+        assert_records(&call);
+        assert_frames(&call);
+        // The successor may die while it starts.
+        let early = 1 + call.bed.dice.next() % 30;
+        if call.bed.dice.hits(300) && call.bed.start_until(early) {
+            deaths += 1;
+        }
+        if call.bed.workers.is_empty() {
+            call.bed.start();
+        }
+        call.clients[publisher].loss = 0;
+        // Nobody is stuck.
+        call.run(SECOND);
+        let now = call.bed.now.mono_ns;
+        for (who, _) in &members {
+            for (stream, incoming) in call.clients[*who].incoming.iter().enumerate() {
+                assert!(now - incoming.last_at_ns < 150 * MS, "seed {seed}: client {who} stream {stream} is stuck");
+            }
+            let video = call.incoming(*who, 1);
+            let after = video.got.values().filter(|got| got.at_ns > now - SECOND).find(|got| got.is_keyframe_start);
+            assert!(after.is_some(), "seed {seed}: client {who} has no keyframe after the stop");
+        }
+    }
+    call.drain();
+    deaths
+}
+
+// CONTRACTS 15
+#[test]
+fn crash_points_two_hundred_stops_at_durable_stores() {
+    let mut deaths = 0;
+    for seed in 0..20 {
+        deaths += run(seed, 1 + u32::try_from(seed % 3).unwrap(), 10);
+    }
+    assert!(deaths >= 200, "{deaths} deaths");
+}
