@@ -100,11 +100,6 @@ impl WorkerThread {
             wakes: &self.wakes,
             control: &self.control,
         };
-        // The first turn reads every record that a predecessor may have left; packets are served from the second on.
-        turning.turn(counters);
-        for cell in [&counters.turn_max_ns, &counters.turns_long] {
-            cell.store(0, Ordering::Relaxed);
-        }
         counters.running.store(1, Ordering::Release);
         let allocations_before = allocations();
         while !self.stop.load(Ordering::Relaxed) {

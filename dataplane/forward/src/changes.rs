@@ -26,15 +26,20 @@ use crate::worker::{Now, Source, Worker};
 
 /// Changes that one turn applies.
 const CHANGES_PER_TURN: usize = 64;
+/// Slots that a rescan looks at in one turn: about 0.1 ms where they are empty.
+const SLOTS_PER_TURN: u32 = 4096;
 /// A first sequence number lies below this, so that the peer sees no wrap before it has locked on (RELIABILITY S7).
 const FIRST_SEQ_MASK: u64 = 0x7fff;
 
 impl Worker {
     /// Applies what the programmer changed; true where more is waiting.
     pub fn apply_changes(&mut self, now: Now) -> bool {
-        if self.must_rescan || self.changes.overflowed() {
-            self.rescan(now);
-            return false;
+        if self.changes.overflowed() {
+            self.rescan_at = Some(0);
+        }
+        if let Some(at) = self.rescan_at {
+            self.rescan_at = self.rescan(at, now);
+            return true;
         }
         for _ in 0..CHANGES_PER_TURN {
             let Some(change) = self.changes.pop() else { return false };
@@ -55,21 +60,28 @@ impl Worker {
         }
     }
 
-    /// Reads every published record: at start, and where the change ring overflowed.
-    fn rescan(&mut self, now: Now) {
-        self.must_rescan = false;
-        self.changes.catch_up();
-        self.count(|counters| bump(&counters.rescans));
+    /// Reads every published record: at start, and where the change ring overflowed. A part of the slots per turn; where the
+    /// next one begins, until all are read. Changes wait in their ring meanwhile.
+    fn rescan(&mut self, at: u32, now: Now) -> Option<u32> {
+        if at == 0 {
+            self.changes.catch_up();
+            self.count(|counters| bump(&counters.rescans));
+        }
         let capacities = *self.segment.capacities();
-        for slot in 0..capacities.tracks {
-            self.track_changed(slot);
+        let subscriptions = capacities.tracks;
+        let transports = subscriptions.saturating_add(capacities.subscriptions);
+        let all = transports.saturating_add(capacities.transports);
+        let end = at.saturating_add(SLOTS_PER_TURN).min(all);
+        for slot in at..end {
+            if slot < subscriptions {
+                self.track_changed(slot);
+            } else if slot < transports {
+                self.subscription_changed(slot.saturating_sub(subscriptions), now);
+            } else {
+                self.transport_changed(slot.saturating_sub(transports), now);
+            }
         }
-        for slot in 0..capacities.subscriptions {
-            self.subscription_changed(slot, now);
-        }
-        for slot in 0..capacities.transports {
-            self.transport_changed(slot, now);
-        }
+        (end < all).then_some(end)
     }
 
     fn refuse(&self) {

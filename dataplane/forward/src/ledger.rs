@@ -137,7 +137,9 @@ impl Worker {
             set(&counters.rx_packets, ledger.fates().wrapping_sub(ledger.taken));
             let ledger = CohortLedger::of(counters);
             let missing = ledger.offered.wrapping_sub(ledger.sent).wrapping_sub(ledger.skipped);
-            counters.skipped.get(SkipReason::NumberSpent.index()).map(|cell| add(cell, missing));
+            if let Some(cell) = counters.skipped.get(SkipReason::NumberSpent.index()) {
+                add(cell, missing);
+            }
             set(&counters.pending, 0);
         });
     }

@@ -132,7 +132,8 @@ pub struct Worker {
     pub(crate) events: Producer<Event>,
     pub(crate) punts: Producer<Datagram>,
     pub(crate) injects: Consumer<Datagram>,
-    pub(crate) must_rescan: bool,
+    /// Where a rescan goes on; none = all records are known.
+    pub(crate) rescan_at: Option<u32>,
 }
 
 /// Why a worker cannot be built.
@@ -156,7 +157,7 @@ impl Worker {
         let transports = capacities.transports as usize;
         let ingresses = capacities.tracks as usize * ENCODINGS;
         let subscriptions = capacities.subscriptions as usize;
-        let (first_chunk, chunk_count) = chunk_share(&capacities, config);
+        let (first_chunk, chunk_count) = chunk_share(capacities, config);
         let worker = Self {
             config,
             effects: Effects::default(),
@@ -199,7 +200,7 @@ impl Worker {
             events: segment.event_producer(id).ok_or(WorkerError::Segment)?,
             punts: segment.punt_producer(id).ok_or(WorkerError::Segment)?,
             injects: segment.inject_consumer(id).ok_or(WorkerError::Segment)?,
-            must_rescan: true,
+            rescan_at: Some(0),
             segment: Arc::new(segment),
         };
         worker.settle_predecessor();

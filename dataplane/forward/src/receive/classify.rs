@@ -23,6 +23,14 @@ pub(crate) enum Fate {
     Dropped(DropReason),
 }
 
+/// A packet on its way through the receive half.
+#[derive(Clone, Copy)]
+pub(crate) struct Received<'p> {
+    pub(crate) bytes: &'p [u8],
+    pub(crate) meta: &'p RxMeta,
+    pub(crate) now: Now,
+}
+
 const DTLS_RECORD_HEADER: usize = 13;
 const DTLS_VERSION_MAJOR: u8 = 0xfe;
 

@@ -35,10 +35,8 @@ impl Worker {
         let verdict = match rx.unprotect_rtcp(bytes, plain.as_mut_slice()) {
             Err(error) => {
                 bump(&durable.auth_failures);
-                Fate::Dropped(match reason(error) {
-                    DropReason::RtpMalformed => DropReason::RtcpMalformed,
-                    other => other,
-                })
+                let reason = reason(error);
+                Fate::Dropped(if reason == DropReason::RtpMalformed { DropReason::RtcpMalformed } else { reason })
             }
             Ok(opened) => {
                 let sender = dataplane_wire::rtcp::sender_ssrc(bytes).unwrap_or(0);
@@ -91,7 +89,7 @@ impl Worker {
         let Some(durable) = segment.ingress(id).filter(|_| !source.is_rtx) else { return };
         let age = now.mono_ns.saturating_sub(meta.arrival_ns);
         let arrival_ntp = now.ntp.wrapping_sub(ns_to_ntp(age));
-        let offset = *leg.ntp_offset.get_or_insert(arrival_ntp.wrapping_sub(sr.ntp));
+        let offset = *leg.ntp_offset.get_or_insert_with(|| arrival_ntp.wrapping_sub(sr.ntp));
         publish::store_u64(&durable.sr_rtp, u64::from(sr.rtp_ts));
         publish::store_u64(&durable.sr_ntp, sr.ntp.wrapping_add(offset));
         publish::store_u64(&durable.sr_arrival_ns, meta.arrival_ns);

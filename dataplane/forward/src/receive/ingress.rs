@@ -20,7 +20,7 @@ use dataplane_wire::rtp::RtpHeader;
 use crate::counting::{add, bump, read, set};
 use crate::keys::Durable;
 use crate::objects::ingress::Ingress;
-use crate::receive::classify::Fate;
+use crate::receive::classify::{Fate, Received};
 use crate::worker::{Now, Worker};
 
 /// Chunks of 64 KiB that a video stream may hold: 4 s at 4 Mbit/s.
@@ -88,9 +88,12 @@ impl Worker {
         let Some(log) = ingress.log.as_mut() else {
             // No log is opened for a forgery.
             return match rx.receive_rtp(bytes, window, &Durable, self.scratch.as_mut_slice()) {
-                Ok(opened) => {
-                    self.store_scratch(leg_slot, ingress_slot, bytes, (opened.index, opened.payload_len), (meta, now))
-                }
+                Ok(opened) => self.store_scratch(
+                    leg_slot,
+                    ingress_slot,
+                    Received { bytes, meta, now },
+                    (opened.index, opened.payload_len),
+                ),
                 Err(error) => Fate::Dropped(reason(error)),
             };
         };
@@ -105,7 +108,7 @@ impl Worker {
             }
         };
         let opened = Opened { ext_seq: opened.index, payload_len: opened.payload_len, is_repaired: false };
-        self.store(leg_slot, ingress_slot, bytes, &opened, meta, now)
+        self.store(leg_slot, ingress_slot, Received { bytes, meta, now }, &opened)
     }
 
     /// Stores a packet whose tag has verified and whose payload lies in the scratch buffer: the first of a log.
@@ -113,9 +116,8 @@ impl Worker {
         &mut self,
         leg_slot: u32,
         ingress_slot: u32,
-        bytes: &[u8],
+        received: Received<'_>,
         (ext_seq, payload_len): (u64, usize),
-        (meta, now): (&RxMeta, Now),
     ) -> Fate {
         let segment = Arc::clone(&self.segment);
         let Some(ingress) = self.ingresses.get_mut(ingress_slot) else {
@@ -126,14 +128,14 @@ impl Worker {
             ingress.log = open_log(&mut self.chunks, ingress, durable);
         }
         let Some(log) = ingress.log.as_mut() else { return Fate::Dropped(DropReason::StoreFull) };
-        let Some(room) = log.reserve(&mut self.chunks, bytes.len()) else {
+        let Some(room) = log.reserve(&mut self.chunks, received.bytes.len()) else {
             return Fate::Dropped(DropReason::StoreFull);
         };
         let copied = room.get_mut(..payload_len).zip(self.scratch.get(..payload_len));
         let Some((to, from)) = copied else { return self.give_up_room(ingress_slot, DropReason::StoreFull) };
         to.copy_from_slice(from);
         let opened = Opened { ext_seq, payload_len, is_repaired: false };
-        self.store(leg_slot, ingress_slot, bytes, &opened, meta, now)
+        self.store(leg_slot, ingress_slot, received, &opened)
     }
 
     /// The tag has verified and the payload lies in the reserved room: parse once, commit, announce.
@@ -141,10 +143,8 @@ impl Worker {
         &mut self,
         leg_slot: u32,
         ingress_slot: u32,
-        bytes: &[u8],
+        Received { bytes, meta, now }: Received<'_>,
         opened: &Opened,
-        meta: &RxMeta,
-        now: Now,
     ) -> Fate {
         let Ok(header) = RtpHeader::parse(bytes) else {
             return self.give_up_room(ingress_slot, DropReason::RtpMalformed);

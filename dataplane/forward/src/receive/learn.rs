@@ -19,7 +19,7 @@ use crate::changes::records::{reset_media, reset_rtx};
 use crate::counting::read;
 use crate::keys::Durable;
 use crate::objects::ingress::Reception;
-use crate::receive::classify::Fate;
+use crate::receive::classify::{Fate, Received};
 use crate::receive::ingress::reason;
 use crate::worker::{Now, Worker};
 
@@ -90,7 +90,7 @@ impl Worker {
         if let Err(replay) = window.accept_with(index, &Durable) {
             return Fate::Dropped(reason(replay.into()));
         }
-        self.store_scratch(leg_slot, ingress_slot, bytes, (index, opened.payload_len), (meta, now))
+        self.store_scratch(leg_slot, ingress_slot, Received { bytes, meta, now }, (index, opened.payload_len))
     }
 
     /// Finds the encoding that a packet names, among the tracks of its transport.

@@ -11,7 +11,7 @@ use dataplane_wire::seq;
 
 use crate::counting::read;
 use crate::keys::Durable;
-use crate::receive::classify::Fate;
+use crate::receive::classify::{Fate, Received};
 use crate::receive::ingress::{Opened, reason};
 use crate::worker::{Now, Worker};
 
@@ -67,6 +67,6 @@ impl Worker {
             return self.give_up_room(ingress_slot, DropReason::RtxUseless);
         }
         let opened = Opened { ext_seq, payload_len, is_repaired: true };
-        self.store(leg_slot, ingress_slot, bytes, &opened, meta, now)
+        self.store(leg_slot, ingress_slot, Received { bytes, meta, now }, &opened)
     }
 }

@@ -19,7 +19,7 @@ use dataplane_wire::stun::{Address, BindingError, BindingSuccess, Class, METHOD_
 use hmac::{Hmac, KeyInit, Mac};
 use sha1::Sha1;
 
-use crate::receive::classify::Fate;
+use crate::receive::classify::{Fate, Received};
 use crate::worker::{Now, Worker};
 
 /// Longest answer: header, XOR-MAPPED-ADDRESS v6, ERROR-CODE with its phrase, UNKNOWN-ATTRIBUTES, MESSAGE-INTEGRITY,
@@ -80,17 +80,15 @@ impl Worker {
         if !is_authentic(&message, &credential) {
             return Fate::Dropped(DropReason::StunBadIntegrity);
         }
-        self.verified(&message, bytes, meta, transport, (&credential, which), now)
+        self.verified(&message, Received { bytes, meta, now }, transport, (&credential, which))
     }
 
     fn verified(
         &mut self,
         message: &Message<'_>,
-        bytes: &[u8],
-        meta: &RxMeta,
+        Received { bytes, meta, now }: Received<'_>,
         transport: TransportRef,
         (credential, which): (&Credential, u8),
-        now: Now,
     ) -> Fate {
         let Some(leg) = self.leg_for_check(transport, now) else {
             // Another worker owns it. Its packets of this flow will arrive here: the flow is admitted before the check goes on.

@@ -183,7 +183,7 @@ impl Worker {
         let lost_interval = expected_interval.saturating_sub(received_interval);
         reception.expected_prior = expected;
         reception.received_prior = reception.received;
-        let fraction = if expected_interval == 0 { 0 } else { (lost_interval << 8) / expected_interval };
+        let fraction = (lost_interval << 8).checked_div(expected_interval).unwrap_or(0);
         let since_sr = now.mono_ns.saturating_sub(read(&durable.sr_arrival_ns));
         let sr_ntp = read(&durable.sr_ntp);
         let offset =
