@@ -42,7 +42,8 @@ fn assert_records(call: &Call) {
     }
     for slot in 0..capacities.subscriptions {
         let durable = segment.egress(slot).unwrap();
-        let (Some(intent), generation) = (segment.intent_subscription(slot), durable.generation.load(Ordering::Relaxed))
+        let (Some(intent), generation) =
+            (segment.intent_subscription(slot), durable.generation.load(Ordering::Relaxed))
         else {
             continue;
         };
@@ -97,7 +98,7 @@ fn run(seed: u64, workers: u32, stops: usize) -> usize {
     }
     let mut deaths = 0;
     // Some deaths come before the first packet.
-    call.run(if seed % 3 == 0 { 10 * MS } else { 500 * MS });
+    call.run(if seed.is_multiple_of(3) { 10 * MS } else { 500 * MS });
     while deaths < stops {
         // Somebody leaves, somebody joins: their records are begun while the process dies.
         let at = call.bed.dice.below(members.len());

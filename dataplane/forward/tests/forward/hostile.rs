@@ -135,7 +135,8 @@ fn junk_rtcp(call: &mut Call, who: Who) -> Vec<u8> {
                 packets: word(&mut dice),
                 octets: word(&mut dice),
             };
-            let numbers: Vec<u16> = (0..dice.below(200)).map(|_| u16::from_be_bytes([dice.byte(), dice.byte()])).collect();
+            let numbers: Vec<u16> =
+                (0..dice.below(200)).map(|_| u16::from_be_bytes([dice.byte(), dice.byte()])).collect();
             let _ = match dice.below(7) {
                 0 => writer.sr(&report, &[block]),
                 1 => writer.rr(a, &[block; 3]),
@@ -145,6 +146,9 @@ fn junk_rtcp(call: &mut Call, who: Who) -> Vec<u8> {
                 5 => writer.remb(a, dice.next() >> 20, &[b]),
                 _ => writer.sdes_cname(a, &[7; 100]),
             };
+        }
+        if writer.is_empty() {
+            writer.pli(1, 2).unwrap();
         }
     })
 }
@@ -209,7 +213,8 @@ fn junk_of_an_authenticated_peer_harms_only_itself() {
         let from = call.clients[villain].flow;
         for _ in 0..1200 {
             for _ in 0..10 {
-                let bytes = if call.bed.dice.hits(500) { junk_rtp(&mut call, villain) } else { junk_rtcp(&mut call, villain) };
+                let bytes =
+                    if call.bed.dice.hits(500) { junk_rtp(&mut call, villain) } else { junk_rtcp(&mut call, villain) };
                 call.deliver(from, &bytes);
             }
             call.step();
@@ -239,8 +244,7 @@ fn intent_that_lies_moves_no_packet_to_an_address_that_was_not_validated() {
             std::fs::File::from(call.bed.fds.intent.try_clone().unwrap()),
             std::fs::File::from(call.bed.fds.keys.try_clone().unwrap()),
         ];
-        let mut rings: Vec<_> =
-            call.bed.ids().map(|id| call.bed.segment.change_producer(id).unwrap()).collect();
+        let mut rings: Vec<_> = call.bed.ids().map(|id| call.bed.segment.change_producer(id).unwrap()).collect();
         let layout = dataplane_abi::segment::intent_layout(call.bed.segment.capacities());
         let sections = [
             (layout.transports.heads, 64 * 8),

@@ -69,8 +69,7 @@ fn with_too_little_room_for_video_audio_still_comes_in_time() {
         let world = call.world.borrow();
         let last_keyframe = world
             .range((tracks[1].tags[0], 0)..(tracks[1].tags[0] + 1, 0))
-            .filter(|(_, truth)| truth.is_keyframe_start)
-            .next_back()
+            .rfind(|(_, truth)| truth.is_keyframe_start)
             .unwrap()
             .0
             .1;

@@ -144,8 +144,7 @@ fn a_hundred_receivers_wishes_are_one_request_in_half_a_second() {
     call.run(2 * SECOND);
     let end = call.bed.now.mono_ns + 10 * SECOND;
     while call.bed.now.mono_ns < end {
-        for at in 0..receivers.len() {
-            let who = receivers[at];
+        for who in receivers.iter().copied() {
             let ssrc = call.incoming(who, 0).expected.ssrc;
             let pli = call.clients[who].rtcp(|writer| writer.pli(1, ssrc).unwrap());
             let from = call.clients[who].flow;

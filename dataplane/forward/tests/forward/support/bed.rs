@@ -7,8 +7,8 @@ use dataplane_abi::ring::{Datagram, Event};
 use dataplane_forward::{CohortLedger, Config, Now, ReceiveLedger, Worker, mesh};
 use dataplane_io::port::Port;
 use dataplane_io::simulated::{SimulatedNetwork, SimulatedPort};
-use dataplane_shm::ring::{Consumer, Producer};
 use dataplane_shm::publish::{self, CrashPoint};
+use dataplane_shm::ring::{Consumer, Producer};
 use dataplane_shm::{IntentWriter, Segment, SegmentFds};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::Ordering;
@@ -99,7 +99,11 @@ impl Bed {
     /// A turn of every worker that ends at the n-th durable store, before or after it; true where it did. The process is
     /// gone then, and nothing of the dead is stored any more.
     pub(crate) fn turn_until(&mut self, store: u64, is_after: bool) -> bool {
-        if is_after { publish::arm_after(store) } else { publish::arm(store) }
+        if is_after {
+            publish::arm_after(store)
+        } else {
+            publish::arm(store)
+        }
         let outcome = catch_unwind(AssertUnwindSafe(|| self.turn()));
         self.bury(outcome)
     }

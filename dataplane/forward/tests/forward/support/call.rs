@@ -35,6 +35,9 @@ pub(crate) struct Track {
     pub(crate) tags: Vec<u32>,
 }
 
+/// Sees what the server sends.
+pub(crate) type Watch = Box<dyn FnMut(&dataplane_io::simulated::Sent)>;
+
 /// How a call behaves.
 pub(crate) struct Call {
     pub(crate) bed: Bed,
@@ -47,7 +50,7 @@ pub(crate) struct Call {
     pub(crate) strays: Vec<dataplane_io::simulated::Sent>,
     pub(crate) tick_ns: u64,
     /// Sees every datagram that the server sends.
-    pub(crate) watch: Option<Box<dyn FnMut(&dataplane_io::simulated::Sent)>>,
+    pub(crate) watch: Option<Watch>,
     /// What clients sent, where a test wants it.
     pub(crate) captured: Option<Vec<(FlowKey, Vec<u8>)>>,
     next_tag: u32,

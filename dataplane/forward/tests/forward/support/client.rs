@@ -335,7 +335,7 @@ impl Client {
                     .find(|stream| stream.expected.ssrc == ssrc || (ssrc != 0 && stream.expected.rtx_ssrc == ssrc));
                 stream.unwrap_or_else(|| panic!("nobody asked for SSRC {ssrc}")).take(&self.rx, bytes, world, now_ns);
             }
-            other => panic!("{other:?} from the server"),
+            Class::Zrtp | Class::TurnChannel | Class::Unknown => panic!("no protocol of ours: {bytes:02x?}"),
         }
         Vec::new()
     }
@@ -384,7 +384,12 @@ impl Client {
                         self.reported.insert(status.seq);
                     }
                 }
-                other => panic!("{other:?} from the server"),
+                other @ (Packet::Bye(_)
+                | Packet::App(_)
+                | Packet::Remb(_)
+                | Packet::Ccfb(_)
+                | Packet::Xr(_)
+                | Packet::Unknown(_)) => panic!("{other:?} from the server"),
             }
         }
         out
