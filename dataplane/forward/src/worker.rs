@@ -45,6 +45,8 @@ pub struct Config {
     pub workers: u16,
     /// Secret seed of hash tables and first sequence numbers.
     pub seed: u64,
+    /// Frames of a tile, at most 64: fewer where a frame costs the port much, so that the clock is looked at often enough.
+    pub tile_frames: usize,
     /// Age up to which a cached keyframe is sent to a joiner, ns.
     pub keyframe_cache_ns: u64,
     /// DSCP of what is sent.
@@ -55,7 +57,7 @@ impl Config {
     /// The defaults for one worker of `workers`.
     #[must_use]
     pub const fn of(worker: WorkerId, workers: u16, seed: u64) -> Self {
-        Self { worker, workers, seed, keyframe_cache_ns: 2_000_000_000, dscp: 0 }
+        Self { worker, workers, seed, tile_frames: TILE, keyframe_cache_ns: 2_000_000_000, dscp: 0 }
     }
 }
 

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use dataplane_abi::codec::MediaKind;
 use dataplane_abi::drop_reason::SkipReason;
 use dataplane_abi::durable::IngressDurable;
-use dataplane_abi::limits::TILE;
 use dataplane_abi::store::packet_flags;
 use dataplane_io::port::Port;
 use dataplane_shm::Segment;
@@ -242,7 +241,7 @@ impl Worker {
         });
         while let Some(cohort) = self.cohorts.get(slot) {
             let Some(member) = cohort.members.get(&self.pages, cohort.position) else { break };
-            if progress.frames >= TILE {
+            if progress.is_done() {
                 return false;
             }
             let outcome = match &packet {

@@ -40,7 +40,7 @@ const LAST_SRTCP_INDEX: u64 = 0x7fff_ffff;
 impl Worker {
     /// Serves the timers whose time has come, and keyframe requests. Returns the frames sent.
     pub fn timers<P: Port>(&mut self, port: &mut P, now: Now) -> usize {
-        let mut progress = Progress::default();
+        let mut progress = Progress::of(self.config.tile_frames);
         self.serve_timers(port, now, &mut progress);
         self.finish(port, &progress);
         progress.frames

@@ -23,16 +23,23 @@ pub struct Tile {
 }
 
 /// The tile under way.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 pub(crate) struct Progress {
+    /// Frames that it may have.
+    limit: usize,
     pub(crate) frames: usize,
     pub(crate) bytes: u64,
     pub(crate) is_full: bool,
 }
 
 impl Progress {
+    /// A tile of at most `limit` frames.
+    pub(crate) const fn of(limit: usize) -> Self {
+        Self { limit: if limit < TILE { limit } else { TILE }, frames: 0, bytes: 0, is_full: false }
+    }
+
     pub(crate) const fn is_done(&self) -> bool {
-        self.is_full || self.frames >= TILE
+        self.is_full || self.frames >= self.limit
     }
 
     pub(crate) fn committed(&mut self, len: usize) {
@@ -44,7 +51,7 @@ impl Progress {
 impl Worker {
     /// Sends one tile: at most 64 frames, flushed once. Every number in them is stored before the flush.
     pub fn transmit<P: Port>(&mut self, port: &mut P, now: Now) -> Tile {
-        let mut progress = Progress::default();
+        let mut progress = Progress::of(self.config.tile_frames);
         self.arrival_count = 0;
         while let Some(path) = self.closed_paths.pop() {
             port.close_path(path);
