@@ -128,10 +128,9 @@ fn receive(stream: &UnixStream) -> Result<Handed, HandoverError> {
         return Err(HandoverError::Refused(reason.into()));
     }
     let names = words.strip_prefix("descriptors ").ok_or_else(|| HandoverError::Refused("no answer".into()))?;
-    let descriptors = ancillary.drain().filter_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(rights) => Some(rights),
-        _ => None,
-    });
+    let descriptors = ancillary
+        .drain()
+        .filter_map(|message| if let RecvAncillaryMessage::ScmRights(rights) = message { Some(rights) } else { None });
     Ok(Handed { descriptors: names.split(' ').map(String::from).zip(descriptors.flatten()).collect() })
 }
 
