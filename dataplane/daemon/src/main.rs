@@ -135,7 +135,11 @@ fn spawn(
     let mut threads = Vec::new();
     for (index, peers) in (0..workers).zip(mesh(usize::from(workers)).context("cannot make the workers' rings")?) {
         let thread = WorkerThread {
-            config: worker_config(WorkerId(index), workers, seed ^ u64::from(index).wrapping_mul(0x9E37_79B9_7F4A_7C15)),
+            config: worker_config(
+                WorkerId(index),
+                workers,
+                seed ^ u64::from(index).wrapping_mul(0x9E37_79B9_7F4A_7C15),
+            ),
             options,
             segment: segment.clone(),
             peers,
