@@ -33,8 +33,11 @@ const CONTROLPLANE: &[(&str, u32)] = &[
 /// Where the planes meet.
 const MEETING_POINT: &[&str] = &["dataplane-abi", "dataplane-shm", "dataplane-wire"];
 
+/// The package of `tools/ctl`, which is called as its program is.
+const CLI: &str = "millrace";
+
 /// Who may speak to the keeper, besides the data plane: those it hands descriptors to.
-const KEEPER_CLIENTS: &[&str] = &["controlplane-daemon", "tools-ctl"];
+const KEEPER_CLIENTS: &[&str] = &["controlplane-daemon", CLI];
 
 /// Words that stand for a power, and the only places whose production code may use them.
 struct WordRule {
@@ -88,7 +91,7 @@ pub(crate) fn direction(repo: &Repo) -> Vec<String> {
 /// Why the edge breaks a law.
 fn forbidden(package: &Package, edge: &Dependency) -> Option<&'static str> {
     let (from, to) = (package.name.as_str(), edge.package.as_str());
-    if to.ends_with("-daemon") || to == "xtask" || to == "tools-ctl" {
+    if to.ends_with("-daemon") || to == "xtask" || to == CLI {
         return Some("nothing depends on a program");
     }
     // Tests may bring other layers in; what ships may not.
@@ -115,7 +118,7 @@ fn forbidden(package: &Package, edge: &Dependency) -> Option<&'static str> {
         return Some("the planes meet in abi, shm and wire");
     }
     let into_tools = to.starts_with("tools-") && !tool_for_tests;
-    let ctl_into_plane = from == "tools-ctl" && rank(CONTROLPLANE, to).is_some();
+    let ctl_into_plane = from == CLI && rank(CONTROLPLANE, to).is_some();
     (into_tools || ctl_into_plane).then_some("the product does not depend on tools, nor the CLI on a plane")
 }
 
@@ -149,8 +152,14 @@ mod tests {
     use super::*;
 
     fn edge(from: &str, to: &str, kind: Kind) -> Vec<String> {
-        let to_package = package(to, &[]);
-        let from_package = package(from, &[(to_package.name.as_str(), kind)]);
+        let called = |mut package: Package| {
+            if package.dir == "tools/ctl" {
+                CLI.clone_into(&mut package.name);
+            }
+            package
+        };
+        let to_package = called(package(to, &[]));
+        let from_package = called(package(from, &[(to_package.name.as_str(), kind)]));
         direction(&Repo { members: vec![from_package, to_package], ..Repo::default() })
     }
 
@@ -188,6 +197,12 @@ mod tests {
         assert_eq!(edge("controlplane/daemon", "dataplane/keeper", Kind::Normal), [""; 0]);
         assert_eq!(edge("tools/ctl", "dataplane/keeper", Kind::Normal), [""; 0]);
         assert_eq!(edge("controlplane/signaling", "dataplane/keeper", Kind::Normal).len(), 1);
+    }
+
+    #[test]
+    fn the_cli_carries_the_name_that_the_laws_use() {
+        let manifest = include_str!("../../../ctl/Cargo.toml");
+        assert!(manifest.lines().any(|line| line == format!("name = \"{CLI}\"")), "{manifest}");
     }
 
     #[test]
