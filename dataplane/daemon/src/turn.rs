@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use crossbeam::utils::Backoff;
 use dataplane_abi::counters::WorkerCounters;
-use dataplane_abi::limits::BATCH;
 use dataplane_forward::{Config, Effects, Peers, Worker};
 use dataplane_io::open::{Backend, SocketPort, open_socket_port};
 use dataplane_io::port::Port;
@@ -25,6 +24,8 @@ use crate::priority;
 
 /// Time that one turn gives to tiles.
 const TILES_NS: u64 = 200_000;
+/// Packets of one batch: on a socket port a batch of junk costs up to 2 µs a packet, and its answers are to be sent in the same turn.
+const RX_BATCH: usize = 32;
 /// A turn longer than this is counted.
 const LONG_TURN_NS: u64 = 500_000;
 /// A worker without work spins so long before it sleeps.
@@ -134,7 +135,7 @@ impl Turning<'_> {
         let mut is_more = self.worker.apply_changes(now);
         is_more |= self.worker.take_handed(now);
         self.port.reap();
-        let received = self.port.receive(BATCH);
+        let received = self.port.receive(RX_BATCH);
         if received > 0 {
             // Later than the stamps of the packets that are in the batch.
             let now = self.wall.now();
