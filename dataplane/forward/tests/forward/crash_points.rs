@@ -105,7 +105,14 @@ fn run(seed: u64, workers: u32, stops: usize) -> usize {
         let (who, subscriptions) = members.swap_remove(at);
         call.leave(who, &subscriptions);
         add(&mut call, &tracks, &mut members, place(deaths));
-        call.clients[publisher].outgoing[2].is_paused = call.bed.dice.hits(200);
+        // The better encoding comes and goes, so that receivers have changed their source before the process dies.
+        let (q, f) = (2, 3);
+        assert!(!call.clients[publisher].outgoing[q].is_paused);
+        let is_paused = !deaths.is_multiple_of(3);
+        if call.clients[publisher].outgoing[f].is_paused != is_paused {
+            call.clients[publisher].outgoing[f].is_paused = is_paused;
+            call.run(2 * SECOND);
+        }
         call.clients[publisher].loss = 20;
         // Within the next hundred turns.
         for _ in 0..100 {
@@ -151,7 +158,100 @@ fn run(seed: u64, workers: u32, stops: usize) -> usize {
         }
     }
     call.drain();
+    for (who, _) in &members {
+        for stream in &call.clients[*who].incoming {
+            let stamps: Vec<u32> = stream.got.values().map(|got| got.rtp_ts).collect();
+            for two in stamps.windows(2) {
+                assert!(!dataplane_wire::seq::newer32(two[0], two[1]), "seed {seed}: RTP time goes back");
+                assert!(dataplane_wire::seq::diff32(two[1], two[0]) < 90_000 * 5, "seed {seed}: RTP time jumps");
+            }
+        }
+    }
     deaths
+}
+
+// CONTRACTS 12: the first checks, keys and packets, stopped at each of their stores; two successors in a row
+#[test]
+fn crash_points_every_store_of_the_first_turns() {
+    let mut deaths = 0;
+    for store in 1..400 {
+        let mut call = Call::new(store, 1);
+        let publisher = call.join(0);
+        let tracks = [call.publish(publisher, false), call.publish_as(publisher, true, &["q", "f"], false)];
+        let receiver = call.join(0);
+        for track in &tracks {
+            call.subscribe(receiver, track);
+        }
+        call.run(store % 7 * 10 * MS);
+        let mut is_dead = false;
+        // The stores of up to 300 turns count as one row.
+        let mut left = store;
+        for _ in 0..300 {
+            call.bed.advance(MS);
+            call.send_clients();
+            is_dead = call.bed.turn_until(left, store % 2 == 0);
+            call.take_sent();
+            if is_dead {
+                break;
+            }
+            left = left.saturating_sub(call.bed.stores).max(1);
+        }
+        if !is_dead {
+            continue;
+        }
+        deaths += 1;
+        assert_records(&call);
+        assert_frames(&call);
+        call.bed.start();
+        call.run(SECOND);
+        call.bed.kill();
+        assert_records(&call);
+        // No check helps the second successor: it has the durable record only.
+        call.clients.iter_mut().for_each(|client| client.keeps_consent = false);
+        call.bed.start();
+        call.run(300 * MS);
+        for stream in 0..2 {
+            let last = call.incoming(receiver, stream).last_at_ns;
+            assert!(call.bed.now.mono_ns - last < 100 * MS, "stopped at store {store}: stream {stream} is stuck");
+        }
+    }
+    assert!(deaths > 200, "{deaths} deaths");
+}
+
+// S3: a path is overwritten by another one, stopped at each store
+#[test]
+fn crash_points_no_mixture_of_two_addresses_is_ever_a_path() {
+    let mut deaths = 0;
+    for store in 1..60 {
+        let mut call = Call::new(store, 1);
+        let who = call.join(0);
+        call.clients[who].keeps_consent = false;
+        let mut known = BTreeSet::new();
+        for at in 0..6_u16 {
+            let from = FlowKey {
+                remote: dataplane_abi::flow::map_v4([10, u8::try_from(at).unwrap(), u8::try_from(at).unwrap(), 1]),
+                remote_port: 40_000 + at,
+                ..call.clients[who].flow
+            };
+            known.insert(from);
+            let (name, pwd) = (call.clients[who].username(), call.clients[who].server_pwd.clone());
+            let role = dataplane_wire::stun::Role::Controlling(1);
+            let check = crate::support::client::check(&name, &pwd, [7; 12], at % 2 == 0, role);
+            call.deliver(from, &check);
+            if at >= 4 && call.bed.turn_until(store, at % 2 == 0) {
+                deaths += 1;
+                break;
+            } else if at < 4 {
+                call.bed.turn();
+            }
+        }
+        let durable = call.bed.segment.transport(call.clients[who].transport.slot).unwrap();
+        for path in &durable.paths {
+            let words = [0, 1, 2, 3, 4].map(|at: usize| path.flow[at].load(Ordering::Relaxed));
+            assert!(words[4] == 0 || known.contains(&FlowKey::from_words(words)), "stopped at store {store}");
+        }
+    }
+    assert!(deaths > 8, "{deaths} deaths");
 }
 
 // CONTRACTS 15

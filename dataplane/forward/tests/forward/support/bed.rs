@@ -46,6 +46,8 @@ pub(crate) struct Bed {
     handed_before: u64,
     taken_before: u64,
     seed: u64,
+    /// Durable stores of the last turn that was to end at one.
+    pub(crate) stores: u64,
 }
 
 impl Bed {
@@ -74,6 +76,7 @@ impl Bed {
             handed_before: 0,
             taken_before: 0,
             seed,
+            stores: 0,
         };
         bed.start();
         bed
@@ -124,6 +127,7 @@ impl Bed {
         if is_dead {
             self.kill();
         }
+        self.stores = publish::count();
         publish::disarm();
         is_dead
     }
