@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `lab clean-room`: a fresh Debian with nothing but a C compiler and rustup's toolchain, a clone of the checkout, and
+//! `lab clean-room`: a fresh Debian with nothing but rustup's toolchain, a clone of the checkout, and
 //! the two commands of the README: `cargo xtask run` must end with a URL that answers, `cargo xtask test` green.
 //!
 //! The room is a folder, entered in its own mount and process namespace; it shares the machine's network, because it
@@ -23,8 +23,8 @@ use crate::report::Report;
 
 const ENTER: &str = include_str!("../../drivers/clean_room.sh");
 const SUITE: &str = "bookworm";
-/// What the README asks for besides rustup.
-const PACKAGES: &str = "ca-certificates,build-essential";
+/// What is there besides rustup: certificates, for the registries.
+const PACKAGES: &str = "ca-certificates";
 /// From a clean clone to the URL.
 const RUN_LIMIT: Duration = Duration::from_secs(12 * 60);
 /// A room with a cold cache on a loaded machine.
@@ -145,7 +145,7 @@ fn show_failure(process: &Process) {
 /// A fresh room: the cached base system, the toolchain, the machine's registry settings, a clone of the checkout.
 fn build_room(root: &Path) -> Result<()> {
     remove(root)?;
-    let base = install::lab_dir()?.join(format!("clean-room-{SUITE}.tar"));
+    let base = install::lab_dir()?.join(format!("clean-room-{SUITE}-bare.tar"));
     if base.exists() {
         std::fs::create_dir_all(root)?;
         install::step(
