@@ -39,4 +39,5 @@ mod worker;
 
 pub use ledger::{CohortLedger, ReceiveLedger};
 pub use peers::{Peers, mesh};
+pub use send::tile::Tile;
 pub use worker::{Config, Effects, Now, Worker, WorkerError};

@@ -81,6 +81,32 @@ fn assert_frames(call: &Call) {
     }
 }
 
+/// Everyone got everything within the last second, video from a keyframe on.
+fn assert_nobody_is_stuck(call: &Call, members: &Members, seed: u64) {
+    let now = call.bed.now.mono_ns;
+    for (who, _) in members {
+        for (stream, incoming) in call.clients[*who].incoming.iter().enumerate() {
+            assert!(now - incoming.last_at_ns < 150 * MS, "seed {seed}: client {who} stream {stream} is stuck");
+        }
+        let video = call.incoming(*who, 1);
+        let after = video.got.values().filter(|got| got.at_ns > now - SECOND).find(|got| got.is_keyframe_start);
+        assert!(after.is_some(), "seed {seed}: client {who} has no keyframe after the stop");
+    }
+}
+
+/// No stream's clock went back or jumped, whoever served it.
+fn assert_time_goes_on(call: &Call, members: &Members, seed: u64) {
+    for (who, _) in members {
+        for stream in &call.clients[*who].incoming {
+            let stamps: Vec<u32> = stream.got.values().map(|got| got.rtp_ts).collect();
+            for two in stamps.windows(2) {
+                assert!(!dataplane_wire::seq::newer32(two[0], two[1]), "seed {seed}: RTP time goes back");
+                assert!(dataplane_wire::seq::diff32(two[1], two[0]) < 90_000 * 5, "seed {seed}: RTP time jumps");
+            }
+        }
+    }
+}
+
 /// A call with `stops` deaths; how many there were.
 fn run(seed: u64, workers: u32, stops: usize) -> usize {
     let mut call = Call::new(seed, workers);
@@ -145,28 +171,11 @@ fn run(seed: u64, workers: u32, stops: usize) -> usize {
             call.bed.start();
         }
         call.clients[publisher].loss = 0;
-        // Nobody is stuck.
         call.run(SECOND);
-        let now = call.bed.now.mono_ns;
-        for (who, _) in &members {
-            for (stream, incoming) in call.clients[*who].incoming.iter().enumerate() {
-                assert!(now - incoming.last_at_ns < 150 * MS, "seed {seed}: client {who} stream {stream} is stuck");
-            }
-            let video = call.incoming(*who, 1);
-            let after = video.got.values().filter(|got| got.at_ns > now - SECOND).find(|got| got.is_keyframe_start);
-            assert!(after.is_some(), "seed {seed}: client {who} has no keyframe after the stop");
-        }
+        assert_nobody_is_stuck(&call, &members, seed);
     }
     call.drain();
-    for (who, _) in &members {
-        for stream in &call.clients[*who].incoming {
-            let stamps: Vec<u32> = stream.got.values().map(|got| got.rtp_ts).collect();
-            for two in stamps.windows(2) {
-                assert!(!dataplane_wire::seq::newer32(two[0], two[1]), "seed {seed}: RTP time goes back");
-                assert!(dataplane_wire::seq::diff32(two[1], two[0]) < 90_000 * 5, "seed {seed}: RTP time jumps");
-            }
-        }
-    }
+    assert_time_goes_on(&call, &members, seed);
     deaths
 }
 

@@ -96,6 +96,8 @@ pub(crate) struct Client {
     /// Datagrams it got, in bytes.
     pub(crate) datagrams: u64,
     pub(crate) repairs: bool,
+    /// SSRCs of the server that said goodbye.
+    pub(crate) byes: Vec<u32>,
 }
 
 impl Client {
@@ -132,6 +134,7 @@ impl Client {
             server_rtcp_packets: 0,
             datagrams: 0,
             repairs: true,
+            byes: Vec::new(),
         }
     }
 
@@ -384,12 +387,11 @@ impl Client {
                         self.reported.insert(status.seq);
                     }
                 }
-                other @ (Packet::Bye(_)
-                | Packet::App(_)
-                | Packet::Remb(_)
-                | Packet::Ccfb(_)
-                | Packet::Xr(_)
-                | Packet::Unknown(_)) => panic!("{other:?} from the server"),
+                // G10: on slot close only.
+                Packet::Bye(bye) => self.byes.extend(bye.ssrcs()),
+                other @ (Packet::App(_) | Packet::Remb(_) | Packet::Ccfb(_) | Packet::Xr(_) | Packet::Unknown(_)) => {
+                    panic!("{other:?} from the server")
+                }
             }
         }
         out
