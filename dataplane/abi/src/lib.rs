@@ -6,6 +6,7 @@
 //!  keys memfd      header | key records (stricter access, zeroised on reuse)
 //!  durable memfd   header | durable records (transport, ingress, egress) | worker counters   (readers map it read-only)
 //!  store memfd     header | per-stream logs: 64-KiB chunks of plaintext                       (data plane only)
+//!  frame table     header | reserved positions of rings | one byte per frame of a UMEM          (data plane only)
 //! ```
 //!
 //! Records hold fixed-width integers, byte arrays and atomics of them, so that any bit pattern is a valid record and a
@@ -20,6 +21,7 @@ pub mod counters;
 pub mod drop_reason;
 pub mod durable;
 pub mod flow;
+pub mod frames;
 pub mod ids;
 pub mod intent;
 pub mod layout;

@@ -6,6 +6,7 @@ use core::sync::atomic::AtomicU64;
 
 use crate::counters::WorkerCounters;
 use crate::durable::{EgressDurable, IngressDurable, PathDurable, RtcpSenderDurable, SegmentDurable, TransportDurable};
+use crate::frames::{FrameRings, FrameShape, FrameTableHeader, frame_layout};
 use crate::intent::{
     Credential, EncodingIntent, KeyIntent, RoomIntent, SubscriptionIntent, TrackIntent, TransportIntent,
 };
@@ -218,7 +219,7 @@ pub const fn store_bytes(capacities: &Capacities) -> usize {
     CHUNK_BYTES + capacities.chunks as usize * CHUNK_BYTES
 }
 
-/// Every record, in the order of the snapshot: those in the segment and those inside them.
+/// Every record, in the order of the snapshot: those in the segment, those inside them, and those of the frame table.
 pub const RECORDS: &[Record] = &[
     Record::of::<SegmentHeader>(),
     Record::of::<SegmentState>(),
@@ -242,6 +243,8 @@ pub const RECORDS: &[Record] = &[
     Record::of::<Datagram>(),
     Record::of::<LogSlot>(),
     Record::of::<StoredHead>(),
+    Record::of::<FrameTableHeader>(),
+    Record::of::<FrameRings>(),
 ];
 
 /// Hash of every record's name, version, size and field offsets, and of where the sections lie: two processes with
@@ -262,11 +265,13 @@ pub const FINGERPRINT: u64 = {
     hash
 };
 
-/// Where the sections of the four memfds lie for some capacities, by name; for the fingerprint and the snapshot.
+/// Where the sections of the four memfds lie for some capacities, and those of a small frame table, by name; for the
+/// fingerprint and the snapshot.
 #[must_use]
-pub const fn sections(capacities: &Capacities) -> [(&'static str, usize); 22] {
+pub const fn sections(capacities: &Capacities) -> [(&'static str, usize); 25] {
     let intent = intent_layout(capacities);
     let durable = durable_layout(capacities);
+    let frames = frame_layout(&FrameShape::SMALL);
     [
         ("intent state", STATE_OFFSET),
         ("intent transport heads", intent.transports.heads),
@@ -290,5 +295,8 @@ pub const fn sections(capacities: &Capacities) -> [(&'static str, usize); 22] {
         ("durable egress", durable.egress),
         ("durable end", durable.bytes),
         ("store end", store_bytes(capacities)),
+        ("frame table rings", frames.rings),
+        ("frame table states", frames.states),
+        ("frame table end", frames.bytes),
     ]
 }

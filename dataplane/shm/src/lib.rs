@@ -16,6 +16,7 @@
 
 pub mod allocation;
 pub mod attach;
+pub mod frames;
 pub mod intent;
 pub mod mapping;
 pub mod publish;

@@ -5,7 +5,7 @@
 //! and the thread stops there, as a killed process would (CONTRACTS 15): it panics with [`crash::CrashPoint`], and until
 //! `disarm` later stores of the thread have no effect, so that destructors cannot write for the dead.
 
-use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use crate::sync::Word;
 
@@ -41,6 +41,21 @@ pub fn store_u32(cell: &AtomicU32, value: u32) {
 pub fn store_u16(cell: &AtomicU16, value: u16) {
     // Pairs as in `store_u64`.
     guarded!(cell.store(value, Ordering::Release));
+}
+
+/// Stores a durable byte with Release.
+#[inline]
+pub fn store_u8(cell: &AtomicU8, value: u8) {
+    // Pairs as in `store_u64`.
+    guarded!(cell.store(value, Ordering::Release));
+}
+
+/// Claims a durable byte by compare-and-swap: true when it held `current` and holds `value` afterwards.
+#[inline]
+#[must_use]
+pub fn claim_u8(cell: &AtomicU8, current: u8, value: u8) -> bool {
+    // Pairs as in `claim_u64`.
+    guarded!(cell.compare_exchange(current, value, Ordering::AcqRel, Ordering::Acquire).is_ok())
 }
 
 /// Claims a durable u64 by compare-and-swap: true when it held `current` and holds `value` afterwards.
