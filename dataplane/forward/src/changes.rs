@@ -420,6 +420,10 @@ impl Worker {
         }
         if let Some(transport) = self.legs.get(egress.leg).map(|leg| leg.transport) {
             self.egress_by_ssrc.remove(&(transport.slot, egress.ssrc));
+            if egress.last.is_any {
+                // A receiver whose BYE finds no place learns of the end by signalling.
+                self.byes.push((transport, egress.ssrc));
+            }
         }
     }
 

@@ -29,6 +29,8 @@ use crate::send::rtx::RtxRequest;
 
 /// Replies (STUN) that wait for the send half.
 const REPLIES: usize = 256;
+/// Ended streams whose BYE waits.
+const BYES: usize = 1024;
 /// Retransmissions that wait.
 const RTX_REQUESTS: usize = 4096;
 /// Egress streams that read with a cursor of their own.
@@ -122,6 +124,8 @@ pub struct Worker {
     pub(crate) catching_up: Queue<u32>,
     pub(crate) scratch: Box<[u8; 2048]>,
     pub(crate) rtcp_in: Vec<u8>,
+    /// Streams that ended and whose receivers are still there: BYE is due.
+    pub(crate) byes: Queue<(TransportRef, u32)>,
     pub(crate) closed_paths: Queue<PathSlot>,
     /// Members that packets under way have not reached, over all cohorts.
     pub(crate) pending: u64,
@@ -193,6 +197,7 @@ impl Worker {
             catching_up: Queue::new(CATCHING_UP),
             scratch: Box::new([0; 2048]),
             rtcp_in: vec![0; 2048],
+            byes: Queue::new(BYES),
             closed_paths: Queue::new(transports * PATHS),
             pending: 0,
             arrivals: [0; TILE],

@@ -50,12 +50,28 @@ impl Worker {
     /// waits for room: it would have to come again otherwise.
     pub(crate) fn serve_timers<P: Port>(&mut self, port: &mut P, now: Now, progress: &mut Progress) {
         self.send_keyframe_requests(port, now, progress);
+        self.send_byes(port, progress);
         for _ in 0..EXPIRIES {
             if progress.is_done() || port.tx_room() == 0 {
                 return;
             }
             let Some(leg) = self.wheel.expire(now.mono_ns) else { return };
             self.leg_timer(port, leg, now, progress);
+        }
+    }
+
+    /// BYE for slots that closed (MEDIA_RULES G10): the receiver need not wait for a timeout (RFC 3550 §6.6).
+    fn send_byes<P: Port>(&mut self, port: &mut P, progress: &mut Progress) {
+        while !progress.is_done() && port.tx_room() > 0 {
+            let Some((transport, ssrc)) = self.byes.pop() else { return };
+            let Some(leg) = self.leg_of(transport) else { continue };
+            let Some(sender) = self.legs.get(leg).map(|leg| leg.rtcp_ssrc) else { continue };
+            let mut plain = [0; 64];
+            let mut writer = CompoundWriter::begin(&mut plain);
+            if writer.rr(sender, &[]).is_ok() && writer.bye(&[ssrc]).is_ok() {
+                let len = writer.len();
+                self.send_rtcp(port, leg, plain.get(..len).unwrap_or(&[]), progress);
+            }
         }
     }
 

@@ -120,3 +120,19 @@ fn reports_flow_on_both_legs() {
     }
     assert_call(&mut call, &tracks, &receivers, 100);
 }
+
+// G10
+#[test]
+fn a_slot_that_closes_says_goodbye_and_no_other_one_does() {
+    let mut call = Call::new(11, 2);
+    let publisher = call.join(0);
+    let tracks = [call.publish(publisher, false), call.publish(publisher, true)];
+    let receiver = call.join(1);
+    let subscriptions = [call.subscribe(receiver, &tracks[0]), call.subscribe(receiver, &tracks[1])];
+    call.run(SECOND);
+    assert!(call.clients[receiver].byes.is_empty());
+    let closed = call.incoming(receiver, 1).expected.ssrc;
+    call.bed.intent.retract_subscription(subscriptions[1].slot).unwrap();
+    call.run(SECOND / 2);
+    assert_eq!(call.clients[receiver].byes, vec![closed]);
+}
