@@ -30,10 +30,31 @@ pub(crate) const FORMS: &[Form] = &[
     Form { lab: "call", args: &["--backend", "uring", "--browsers", "chromium:2", "--seconds", "10"], must_pass: true },
     Form {
         lab: "call",
+        args: &["--backend", "uring", "--browsers", "chromium:2,firefox:1", "--seconds", "10"],
+        must_pass: true,
+    },
+    Form {
+        lab: "call",
+        args: &["--backend", "sockets", "--browsers", "chromium:2", "--seconds", "6"],
+        must_pass: true,
+    },
+    Form {
+        lab: "call",
         args: &["--backend", "uring", "--browsers", "chromium:2", "--seconds", "5", "--sabotage", "swap"],
         must_pass: false,
     },
+    Form {
+        lab: "call",
+        args: &["--backend", "uring", "--browsers", "chromium:2", "--seconds", "5", "--sabotage", "drop"],
+        must_pass: false,
+    },
+    Form {
+        lab: "call",
+        args: &["--backend", "uring", "--browsers", "chromium:2", "--seconds", "5", "--sabotage", "mute"],
+        must_pass: false,
+    },
     Form { lab: "whip", args: &["--subscriber", "aiortc"], must_pass: true },
+    Form { lab: "hostile", args: &["--rate", "20000", "--packets", "200000"], must_pass: true },
 ];
 
 impl Form {
