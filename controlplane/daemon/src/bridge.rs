@@ -18,7 +18,7 @@ use rustix::time::{ClockId, clock_gettime};
 use crate::config::Config;
 use crate::plane::{DataPlane, PlaneEvent, SrtpKeys, TableFull};
 
-/// A datagram that waited longer than this when the control plane attaches belongs to a handshake that is over.
+/// A datagram that waited longer than this when the control plane attached belongs to a handshake that is over.
 const STALE_NS: u64 = 1_000_000_000;
 /// How long the workers may take to start.
 const WORKERS_START: Duration = Duration::from_secs(10);
@@ -39,14 +39,19 @@ pub(crate) struct Bridge {
     /// The worker that is asked first for its events: none of them is preferred.
     next: usize,
     control: OwnedFd,
+    /// Starts of the data plane that are known.
     starts: u64,
+    /// When this process took the rings over.
+    attached_ns: u64,
 }
 
-/// Takes over what millrace-keeper hands to this process.
+/// Takes over what millrace-keeper hands to this process, and with it everything that a predecessor programmed: so it comes
+/// last, when nothing else can keep this process from serving.
 ///
 /// # Errors
 /// Nothing was handed over, or the segment is of another version.
 pub(crate) fn attach(config: &Config) -> anyhow::Result<Bridge> {
+    follow_keeper()?;
     let mut handed = dataplane_keeper::request(&config.runtime_dir, Role::ControlPlane)
         .context("millrace-controlplane is started by millrace-keeper, not by hand")?;
     let fds = AttachFds {
@@ -56,23 +61,20 @@ pub(crate) fn attach(config: &Config) -> anyhow::Result<Bridge> {
         store: None,
     };
     let segment = Segment::attach(fds, Access::ControlPlane).context("cannot attach to the segment")?;
-    let programmer = Programmer::attach(&segment).context("cannot write intent")?;
-    let mut workers = Vec::new();
-    for index in 0..u16::try_from(segment.capacities().workers)? {
-        let id = WorkerId(index);
-        let missing = "the segment lacks a worker's ring";
-        let mut rings = WorkerRings {
-            events: segment.event_consumer(id).context(missing)?,
-            punts: segment.punt_consumer(id).context(missing)?,
-            injects: segment.inject_producer(id).context(missing)?,
-            wake: handed.take(&format!("wake{index}"))?,
-        };
-        drop_stale(&mut rings);
-        workers.push(rings);
-    }
-    wait_for_workers(&segment);
-    let starts = segment.state().dataplane_starts.load(Ordering::Acquire);
-    Ok(Bridge { segment, programmer, workers, next: 0, control: handed.take("control")?, starts })
+    let wakes = (0..segment.capacities().workers).map(|index| handed.take(&format!("wake{index}")));
+    let wakes = wakes.collect::<Result<_, _>>()?;
+    let bridge = Bridge::over(segment, wakes, handed.take("control")?)?;
+    wait_for_workers(&bridge.segment);
+    Ok(bridge)
+}
+
+/// Without its keeper this process goes too: nobody would restart it, and its ports and its store would stay taken. Killed, and
+/// not asked: one that is stopped or hangs has to go as well, and what it has to keep is in the store.
+fn follow_keeper() -> anyhow::Result<()> {
+    // A keeper that died before this does not answer the request that follows it.
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
+        .context("cannot follow the keeper")?;
+    rustix::thread::set_no_new_privs(true).context("cannot give up new privileges")
 }
 
 /// Waits until every worker turns, so that "ready" is true when it is said. Without a data plane the control plane starts
@@ -100,14 +102,25 @@ fn now_ns() -> u64 {
     seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(time.tv_nsec).unwrap_or(0))
 }
 
-/// What a predecessor did not read is about sessions that are not known here.
-fn drop_stale(rings: &mut WorkerRings) {
-    let now = now_ns();
-    while rings.punts.pop().is_some_and(|packet| now.saturating_sub(packet.at_ns) > STALE_NS) {}
-    while rings.events.pop().is_some() {}
-}
-
 impl Bridge {
+    /// Becomes the programmer of a segment and the reader of its rings. `wakes`: one per worker.
+    fn over(segment: Segment, wakes: Vec<OwnedFd>, control: OwnedFd) -> anyhow::Result<Self> {
+        let programmer = Programmer::attach(&segment).context("cannot write intent")?;
+        let mut workers = Vec::with_capacity(wakes.len());
+        for (index, wake) in wakes.into_iter().enumerate() {
+            let id = WorkerId(u16::try_from(index)?);
+            let missing = "the segment lacks a worker's ring";
+            workers.push(WorkerRings {
+                events: segment.event_consumer(id).context(missing)?,
+                punts: segment.punt_consumer(id).context(missing)?,
+                injects: segment.inject_producer(id).context(missing)?,
+                wake,
+            });
+        }
+        let starts = segment.state().dataplane_starts.load(Ordering::Acquire);
+        Ok(Self { segment, programmer, workers, next: 0, control, starts, attached_ns: now_ns() })
+    }
+
     /// Workers read their change rings at the start of a turn; those that sleep are woken for it.
     fn wake_all(&self) {
         for rings in &self.workers {
@@ -126,7 +139,11 @@ impl Bridge {
         }
     }
 
+    /// A stale datagram is nobody's: of a transport that is gone, or from before this process.
     fn punted(&self, packet: &Datagram) -> Option<PlaneEvent> {
+        if self.attached_ns.saturating_sub(packet.at_ns) > STALE_NS {
+            return None;
+        }
         let transport = self.programmer.transport_of(packet.transport)?;
         let bytes = packet.bytes.get(..packet.len as usize)?.to_vec();
         Some(PlaneEvent::Punted { transport, at_ns: packet.at_ns, generation: packet.transport.generation, bytes })
@@ -174,8 +191,8 @@ impl DataPlane for Bridge {
             local: (&keys.local.key, &keys.local.salt),
             remote: (&keys.remote.key, &keys.remote.salt),
         };
-        if let Err(full) = self.programmer.install_keys(transport, &material) {
-            tracing::error!(transport = transport.0, "keys cannot be installed: {full}");
+        if let Err(refused) = self.programmer.install_keys(transport, &material) {
+            tracing::error!(transport = transport.0, "keys cannot be installed: {refused}");
         }
         self.wake_all();
     }
@@ -191,6 +208,8 @@ impl DataPlane for Bridge {
         }
         for _ in 0..self.workers.len() {
             let at = self.next % self.workers.len();
+            // The next one is asked first next time: a worker that has much to tell does not silence the others.
+            self.next = self.next.wrapping_add(1);
             // A worker's events come before its datagrams: a check validates before its ClientHello is looked at.
             while let Some(event) = self.workers.get_mut(at).and_then(|rings| rings.events.pop()) {
                 if let Some(event) = self.event(&event) {
@@ -202,7 +221,6 @@ impl DataPlane for Bridge {
                     return Some(event);
                 }
             }
-            self.next = self.next.wrapping_add(1);
         }
         None
     }
@@ -211,3 +229,6 @@ impl DataPlane for Bridge {
         Some(self.control.as_fd())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -51,6 +51,8 @@ struct Session {
     resource: ResourceId,
     room: RoomName,
     ufrag: String,
+    /// RTCP's name of what it publishes.
+    cname: String,
     /// Whom it counts against until its first check; `None` afterwards.
     pending: Option<IpAddr>,
     progress: Progress,
@@ -229,11 +231,13 @@ impl<P: DataPlane> Core<P> {
         let mut lease = self.lease()?;
         let publication = self.conference.publication(room, participant).map_err(|error| room_problem(&error))?;
         let (publisher, participant) = (publication.transport, publication.participant.clone());
+        // What the data plane writes into RTCP for the publisher's streams (RFC 3550 §6.5.1).
+        let cname = self.sessions.get(&publisher).map_or_else(String::new, |session| session.cname.clone());
         let mut send = Vec::with_capacity(publication.tracks.len());
         let mut sent = Vec::with_capacity(publication.tracks.len());
         for track in publication.tracks {
             let ssrcs = (lease.ssrcs.next().map_err(no_entropy)?, lease.ssrcs.next().map_err(no_entropy)?);
-            let offered = negotiation::send_track(track, participant.as_str(), &lease.cname, ssrcs);
+            let offered = negotiation::send_track(track, participant.as_str(), &cname, ssrcs);
             send.extend(offered);
             sent.push(track.id);
         }
@@ -275,6 +279,7 @@ impl<P: DataPlane> Core<P> {
             resource: lease.resource,
             room: room.clone(),
             ufrag: lease.credentials.ufrag().to_owned(),
+            cname: lease.cname.clone(),
             pending: Some(address),
             progress: Progress::Waiting { role: negotiation::dtls_role(&answered.dtls), expected },
         };

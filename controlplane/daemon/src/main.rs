@@ -43,7 +43,6 @@ use zeroize::Zeroizing;
 use crate::config::{Arguments, Config};
 use crate::core::Core;
 use crate::journal::{Journal, Rotation};
-use crate::plane::DataPlane;
 use crate::serve::Listeners;
 
 #[global_allocator]
@@ -76,14 +75,13 @@ fn start() -> anyhow::Result<()> {
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();
-    let plane = bridge::attach(&config)?;
     // Two threads: the session core keeps one busy in a join storm while the other goes on reading sockets.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(run(&config, plane))
+    runtime.block_on(run(&config))
 }
 
 /// Starts everything, says where it is, and runs until SIGTERM or SIGINT.
-async fn run<P: DataPlane>(config: &Config, plane: P) -> anyhow::Result<()> {
+async fn run(config: &Config) -> anyhow::Result<()> {
     let store = Store::open(&config.state_dir)?;
     let identity = dtls_identity(&store)?;
     let key = token_key(config, &store)?;
@@ -100,9 +98,14 @@ async fn run<P: DataPlane>(config: &Config, plane: P) -> anyhow::Result<()> {
     let access = Access { key, open_rooms: config.open_rooms, viewers_need_token: config.viewers_need_token };
     let router = controlplane_signaling::router(Signaling { client, access });
     let (stop, stopped) = watch::channel(false);
+    // Last of what may fail: until here a predecessor's calls go on.
+    let plane = bridge::attach(config)?;
     let core = Core::new(config, plane, store, identity, journal);
     let reactor = tokio::spawn(reactor::run(core, requests, stopped));
     let handle = Handle::<SocketAddr>::new();
+    if let Err(error) = dataplane_keeper::ready(&config.runtime_dir) {
+        tracing::error!("{error}");
+    }
     // For the person at the terminal, and for whoever waits for the first line.
     for url in listeners.urls() {
         say(&format!("Millrace is ready: {url}\n"))?;

@@ -33,6 +33,20 @@ pub struct TableFull {
     pub capacity: usize,
 }
 
+/// Why keys are not installed; nothing has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeyRefused {
+    /// There is no free slot for them.
+    #[error(transparent)]
+    Full(TableFull),
+    /// The profile is not served, or a key or salt has another length than the profile says.
+    #[error("keys of SRTP profile {profile:#06x} that are not its own")]
+    Unusable {
+        /// IANA number.
+        profile: u16,
+    },
+}
+
 /// A transport as it was programmed.
 struct Programmed {
     reference: TransportRef,
@@ -221,15 +235,19 @@ impl Programmer {
     /// Installs the SRTP keys of a transport; a transport that has gone meanwhile is no news.
     ///
     /// # Errors
-    /// [`TableFull`] where no key slot is free.
-    pub fn install_keys(&mut self, transport: TransportId, material: &KeyMaterial<'_>) -> Result<(), TableFull> {
+    /// See [`KeyRefused`].
+    pub fn install_keys(&mut self, transport: TransportId, material: &KeyMaterial<'_>) -> Result<(), KeyRefused> {
         if !self.transports.contains_key(&transport) {
             return Ok(());
         }
+        let mut record: KeyIntent = records::key(material).ok_or(KeyRefused::Unusable { profile: material.profile })?;
         let capacities = *self.writer.segment().capacities();
-        let full = TableFull { table: "keys", capacity: dataplane_abi::segment::key_records(&capacities) };
-        let key = self.writer.allocate_key().ok_or(full)?;
-        let mut record: KeyIntent = records::key(material).ok_or(full)?;
+        let capacity = dataplane_abi::segment::key_records(&capacities);
+        let full = KeyRefused::Full(TableFull { table: "keys", capacity });
+        let Some(key) = self.writer.allocate_key() else {
+            records::wipe(&mut record);
+            return Err(full);
+        };
         let written = self.writer.write_key(key, &record);
         records::wipe(&mut record);
         let cipher = record.cipher;

@@ -202,7 +202,11 @@ pub(crate) fn key(material: &KeyMaterial<'_>) -> Option<KeyIntent> {
     let tx_key_len = fill(&mut record.tx_key, material.local.0);
     let tx_salt_len = fill(&mut record.tx_salt, material.local.1);
     let lens = [record.key_len, tx_key_len, record.salt_len, tx_salt_len];
-    (lens == [key_len, key_len, salt_len, salt_len]).then_some(record)
+    if lens == [key_len, key_len, salt_len, salt_len] {
+        return Some(record);
+    }
+    wipe(&mut record);
+    None
 }
 
 /// Overwrites the copies of keys in a record that has been written.

@@ -78,6 +78,8 @@ reasons!(
         StaleTransport => "stale_transport",
         /// Egress: a receiver has nobody listening; kept for peers that receive on a send-only transport.
         NotSending => "not_sending",
+        /// A packet that lay between two workers when the data plane ended.
+        HandLost => "hand_lost",
     }
 );
 

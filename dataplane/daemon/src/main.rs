@@ -12,13 +12,17 @@ mod clock;
 mod latency;
 mod pinning;
 mod priority;
+mod succession;
 mod turn;
 
+use std::io::IsTerminal;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
@@ -63,7 +67,11 @@ enum PortChoice {
 
 fn main() -> ExitCode {
     let filter = EnvFilter::try_from_env("MILLRACE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .init();
     match run(&Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -74,28 +82,48 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    // Nobody would restart an orphan, and its port would stay taken.
-    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))
+    // Nobody would restart an orphan, and its port would stay taken. Killed, and not asked: one that hangs or is stopped has
+    // to go too, and it has nothing to finish.
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
         .context("cannot follow the keeper")?;
-    let stop = Arc::new(AtomicBool::new(false));
+    rustix::thread::set_no_new_privs(true).context("cannot give up new privileges")?;
+    let (stop, is_asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     for signal in [SIGTERM, SIGINT] {
-        signal_hook::flag::register(signal, Arc::clone(&stop)).context("cannot take signals")?;
+        // Asked before stopped: who sees the end knows why.
+        for flag in [&is_asked, &stop] {
+            signal_hook::flag::register(signal, Arc::clone(flag)).context("cannot take signals")?;
+        }
     }
+    // A keeper that died before this process followed it does not answer here.
     let mut handed = dataplane_keeper::request(&arguments.runtime_dir, Role::DataPlane)?;
     let segment = attach(&handed)?;
     let workers = u16::try_from(segment.capacities().workers).context("the segment names too many workers")?;
     let sockets = handed.count("udp");
     anyhow::ensure!(sockets == usize::from(workers), "{sockets} UDP sockets were handed over for {workers} workers");
+    succession::take_over(&segment, workers);
     segment.state().dataplane_starts.fetch_add(1, Ordering::AcqRel);
     let threads = spawn(arguments, &mut handed, &segment, workers, &stop)?;
-    tracing::info!(workers, "data plane ready");
+    announce(arguments, &segment, workers, &threads);
     for thread in threads {
-        // A worker that ends while nobody asked takes the process with it; the keeper starts it again.
-        if thread.join().is_err() || !stop.load(Ordering::Relaxed) {
-            anyhow::bail!("a worker ended");
-        }
+        let _ = thread.join();
     }
+    // A worker that ends while nobody asked takes the process with it; the keeper starts it again.
+    anyhow::ensure!(is_asked.load(Ordering::Relaxed), "a worker ended");
     Ok(())
+}
+
+/// Says that packets are forwarded, once every worker turns.
+fn announce(arguments: &Arguments, segment: &Segment, workers: u16, threads: &[JoinHandle<()>]) {
+    while !succession::all_run(segment, workers) {
+        if threads.iter().any(JoinHandle::is_finished) {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    match dataplane_keeper::ready(&arguments.runtime_dir) {
+        Ok(()) => tracing::info!(workers, "data plane ready"),
+        Err(error) => tracing::error!("{error}"),
+    }
 }
 
 fn attach(handed: &Handed) -> anyhow::Result<Segment> {
@@ -114,7 +142,7 @@ fn spawn(
     segment: &Segment,
     workers: u16,
     stop: &Arc<AtomicBool>,
-) -> anyhow::Result<Vec<std::thread::JoinHandle<()>>> {
+) -> anyhow::Result<Vec<JoinHandle<()>>> {
     let wakes: Arc<Vec<OwnedFd>> =
         Arc::new((0..workers).map(|index| handed.take(&format!("wake{index}"))).collect::<Result<_, _>>()?);
     let control = Arc::new(handed.take("control")?);

@@ -56,9 +56,10 @@ pub(crate) struct WorkerThread {
 }
 
 impl WorkerThread {
-    /// Runs until the process is told to stop.
+    /// Runs until the process is told to stop. However it ends, panics included, the other workers end with it.
     pub(crate) fn run(self) {
         let id = self.config.worker;
+        let _last = LastWord(Arc::clone(&self.stop));
         if let Err(error) = self.serve() {
             tracing::error!(worker = id.0, "{error:#}");
         }
@@ -115,6 +116,15 @@ impl WorkerThread {
     }
 }
 
+/// Stops all workers when it goes.
+struct LastWord(Arc<AtomicBool>);
+
+impl Drop for LastWord {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// A worker's thread in motion.
 struct Turning<'t> {
     worker: Worker,
@@ -148,11 +158,11 @@ impl Turning<'_> {
         let sent = self.worker.timers(&mut self.port, now);
         let effects = self.worker.take_effects();
         self.wake(effects);
+        counters.rx_overflow.store(self.port.rx_overflow(), Ordering::Relaxed);
+        self.latency.publish(counters, now.mono_ns);
         let ended_ns = mono_ns();
         count_turn(counters, ended_ns.saturating_sub(started_ns));
         counters.heartbeat_ns.store(ended_ns, Ordering::Relaxed);
-        counters.rx_overflow.store(self.port.rx_overflow(), Ordering::Relaxed);
-        self.latency.publish(counters, ended_ns);
         if received > 0 || frames > 0 || sent > 0 || is_more {
             self.idle_since_ns = ended_ns;
             self.backoff.reset();

@@ -15,6 +15,9 @@ use rustix::net::{
 
 /// The socket's name in the runtime directory.
 pub const SOCKET_NAME: &str = "keeper.sock";
+/// What a plane says instead of a role once it serves.
+pub const READY: &str = "ready";
+const NOTED: &str = "noted\n";
 /// Descriptors of one message; the kernel allows 253.
 const MAX_DESCRIPTORS: usize = 200;
 const MAX_LINE: usize = 4096;
@@ -107,13 +110,38 @@ impl Handed {
 /// # Errors
 /// See [`HandoverError`].
 pub fn request(runtime_dir: &Path, role: Role) -> Result<Handed, HandoverError> {
+    receive(&say(runtime_dir, role.word())?)
+}
+
+/// Tells the keeper that this plane serves: from then on its end is a crash and no failed start.
+///
+/// # Errors
+/// See [`HandoverError`].
+pub fn ready(runtime_dir: &Path) -> Result<(), HandoverError> {
+    let stream = say(runtime_dir, READY)?;
+    let mut answer = [0; 256];
+    let len = rustix::io::read(&stream, &mut answer[..]).map_err(std::io::Error::from)?;
+    let answer = String::from_utf8_lossy(answer.get(..len).unwrap_or(&[]));
+    if answer == NOTED { Ok(()) } else { Err(HandoverError::Refused(answer.trim_end().into())) }
+}
+
+/// Notes what [`ready`] says.
+///
+/// # Errors
+/// What the kernel says.
+pub fn note(stream: &UnixStream) -> std::io::Result<()> {
+    rustix::io::write(stream, NOTED.as_bytes())?;
+    Ok(())
+}
+
+fn say(runtime_dir: &Path, word: &str) -> Result<UnixStream, HandoverError> {
     let path = runtime_dir.join(SOCKET_NAME);
     let stream = UnixStream::connect(&path)
         .map_err(|source| HandoverError::Connect { path: path.display().to_string(), source })?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
-    rustix::io::write(&stream, format!("{}\n", role.word()).as_bytes()).map_err(std::io::Error::from)?;
-    receive(&stream)
+    rustix::io::write(&stream, format!("{word}\n").as_bytes()).map_err(std::io::Error::from)?;
+    Ok(stream)
 }
 
 fn receive(stream: &UnixStream) -> Result<Handed, HandoverError> {

@@ -1,14 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the keeper holds, and what each role may see of it.
 
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use dataplane_abi::limits::Capacities;
+use dataplane_io::socket::{BUFFER_BYTES, SocketBuffers};
 use dataplane_keeper::Role;
 use dataplane_shm::{Segment, SegmentFds};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{Mode, OFlags};
+
+/// How long a port may stay taken after its last owner has ended.
+const PORT_RELEASE: Duration = Duration::from_secs(2);
 
 /// Descriptors that outlive both planes.
 pub(crate) struct Held {
@@ -26,9 +32,7 @@ impl Held {
     pub(crate) fn make(media_port: u16, workers: u16) -> anyhow::Result<Self> {
         let capacities = Capacities { workers: u32::from(workers), ..Capacities::DEFAULT };
         let (segment, _) = Segment::create(&capacities).context("cannot make the shared segment")?;
-        let sockets = dataplane_io::socket::bind_group(media_port, usize::from(workers)).with_context(|| {
-            format!("cannot bind UDP port {media_port}; is another Millrace running? name another --media-port")
-        })?;
+        let sockets = bind(media_port, usize::from(workers))?;
         let wake = || eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).context("cannot make an eventfd");
         Ok(Self {
             durable_read_only: read_only(&segment.durable)?,
@@ -39,6 +43,12 @@ impl Held {
             wake_workers: (0..workers).map(|_| wake()).collect::<Result<_, _>>()?,
             wake_control: wake()?,
         })
+    }
+
+    /// One line about the sockets' buffers, with the remedy where the system's limits keep them small.
+    pub(crate) fn buffers(&self) -> Option<String> {
+        let buffers = dataplane_io::socket::buffers(self.sockets.first()?).ok()?;
+        Some(buffer_line(buffers))
     }
 
     /// The descriptors of a role, by name.
@@ -71,10 +81,53 @@ impl Held {
     }
 }
 
+/// Binds the group. The kernel lets go of a ring's socket a moment after the process that had it has ended, so a port that
+/// is taken is tried again for as long.
+fn bind(port: u16, workers: usize) -> anyhow::Result<Vec<OwnedFd>> {
+    let until = Instant::now() + PORT_RELEASE;
+    loop {
+        match dataplane_io::socket::bind_group(port, workers) {
+            Ok(sockets) => return Ok(sockets),
+            Err(error) if error.source.kind() == ErrorKind::AddrInUse && Instant::now() < until => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            Err(error) if error.source.kind() == ErrorKind::AddrInUse => {
+                anyhow::bail!("UDP port {port} is taken; is another Millrace running? name another --media-port")
+            }
+            Err(error) => anyhow::bail!("cannot bind UDP port {port}: {error}"),
+        }
+    }
+}
+
+/// The kernel counts its own bookkeeping, so that it names twice of what was asked for.
+fn buffer_line(buffers: SocketBuffers) -> String {
+    let (receive, send) = (buffers.receive_bytes / 2, buffers.send_bytes / 2);
+    let sizes = format!("UDP buffers: {} KiB to receive, {} KiB to send", receive >> 10, send >> 10);
+    if receive.min(send) >= BUFFER_BYTES / 2 {
+        return sizes;
+    }
+    format!(
+        "{sizes}; bursts are lost. As root: sysctl -w net.core.rmem_max={BUFFER_BYTES} net.core.wmem_max={BUFFER_BYTES}, \
+         then start again"
+    )
+}
+
 /// The same memory through a descriptor that cannot be mapped writable.
 fn read_only(memfd: &OwnedFd) -> anyhow::Result<OwnedFd> {
     use std::os::fd::AsRawFd;
     let path = format!("/proc/self/fd/{}", memfd.as_raw_fd());
     rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
         .context("cannot open a memfd read-only; is /proc mounted?")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_buffers_are_told_with_their_remedy() {
+        let of = |bytes| buffer_line(SocketBuffers { receive_bytes: bytes, send_bytes: 2 * BUFFER_BYTES });
+        assert_eq!(of(2 * BUFFER_BYTES), "UDP buffers: 8192 KiB to receive, 8192 KiB to send");
+        assert!(of(425_984).contains("208 KiB to receive") && of(425_984).contains("net.core.rmem_max=8388608"));
+    }
 }

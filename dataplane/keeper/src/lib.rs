@@ -8,16 +8,45 @@
 
 pub mod handover;
 
-pub use handover::{Handed, HandoverError, Role, SOCKET_NAME, request};
+pub use handover::{Handed, HandoverError, Role, SOCKET_NAME, ready, request};
 
-/// Where the keeper's socket and the pid files lie unless something else is said: the XDG runtime directory of a person,
-/// `/run/millrace` for root.
+use std::path::PathBuf;
+
+/// Where the keeper's socket and the pid files lie unless something else is said: `/run/millrace` for root, the XDG runtime
+/// directory of a person, or where there is none (no login session) `run` in the folder of their state.
 #[must_use]
-pub fn default_runtime_dir() -> std::path::PathBuf {
-    match std::env::var_os("XDG_RUNTIME_DIR") {
-        Some(dir) if !dir.is_empty() && !rustix::process::geteuid().is_root() => {
-            std::path::PathBuf::from(dir).join("millrace")
-        }
-        _ => std::path::PathBuf::from("/run/millrace"),
+pub fn default_runtime_dir() -> PathBuf {
+    runtime_dir(|name| std::env::var_os(name).map(PathBuf::from), rustix::process::geteuid().is_root())
+}
+
+/// The XDG base directory specification ignores relative paths.
+fn runtime_dir(env: impl Fn(&str) -> Option<PathBuf>, is_root: bool) -> PathBuf {
+    let folder = |name: &str| env(name).filter(|dir| dir.is_absolute());
+    if is_root {
+        return PathBuf::from("/run/millrace");
+    }
+    if let Some(dir) = folder("XDG_RUNTIME_DIR") {
+        return dir.join("millrace");
+    }
+    let state = folder("XDG_STATE_HOME").or_else(|| folder("HOME").map(|home| home.join(".local/state")));
+    state.map_or_else(|| PathBuf::from("/run/millrace"), |state| state.join("millrace/run"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_person_has_a_folder_of_their_own() {
+        let dir = |env: &[(&str, &str)], is_root| {
+            let look = |name: &str| env.iter().find(|(known, _)| *known == name).map(|(_, value)| PathBuf::from(value));
+            runtime_dir(look, is_root).display().to_string()
+        };
+        let all = [("XDG_RUNTIME_DIR", "/run/user/7"), ("XDG_STATE_HOME", "/st"), ("HOME", "/home/a")];
+        assert_eq!(dir(&all, true), "/run/millrace");
+        assert_eq!(dir(&all, false), "/run/user/7/millrace");
+        assert_eq!(dir(&all[1..], false), "/st/millrace/run");
+        assert_eq!(dir(&all[2..], false), "/home/a/.local/state/millrace/run");
+        assert_eq!(dir(&[("XDG_RUNTIME_DIR", "relative")], false), "/run/millrace");
     }
 }

@@ -7,9 +7,15 @@
 //! ```
 //!
 //! It must never carry a packet or decide anything about a call: it is small enough not to die.
+//!
+//! What is not least privilege yet: all three processes run as the user who starts the keeper, with that user's
+//! capabilities. Of root's, the keeper needs CAP_NET_ADMIN once (socket buffers beyond the system's limit) and the data plane
+//! CAP_SYS_NICE once (its scheduling class); the control plane needs none and should be a user of its own. What holds
+//! already: each plane gets the descriptors of its role and no others, and none can gain privileges by running a program.
 #![forbid(unsafe_code)]
 
 mod hold;
+mod runtime_dir;
 mod serve;
 mod supervise;
 
@@ -26,6 +32,9 @@ use signal_hook::iterator::Signals;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// More would not fit into one message of descriptors with room to spare.
+const MAX_WORKERS: i64 = 32;
+
 /// Starts Millrace: holds what must outlive a crash, starts both planes and restarts them.
 #[derive(Parser, Debug)]
 #[command(
@@ -36,17 +45,23 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
   millrace-keeper --workers 2 --open-rooms --listen 0.0.0.0:8443
   millrace-keeper --media-address 192.0.2.7 --external-address 203.0.113.9
 
-Options that this program does not know go to millrace-controlplane; see `millrace-controlplane --help`."
+Options that this program does not know go to millrace-controlplane; see `millrace-controlplane --help`.
+`millrace status` shows whether all is well. SIGTERM and Ctrl-C end everything.
+
+Exit status:
+  0  ended by SIGTERM or SIGINT
+  1  could not start, or a plane could not be kept running; the last line says why
+  2  wrong options"
 )]
 struct Arguments {
-    /// Where the socket and the pid files lie [default: XDG runtime directory, for root /run/millrace].
+    /// Where the socket and the pid files lie [default: $XDG_RUNTIME_DIR/millrace, for root /run/millrace].
     #[arg(long, value_name = "DIR")]
     runtime_dir: Option<PathBuf>,
     /// UDP port of media.
-    #[arg(long, value_name = "PORT", default_value_t = 10_000)]
+    #[arg(long, value_name = "PORT", default_value_t = 10_000, value_parser = clap::value_parser!(u16).range(1..))]
     media_port: u16,
     /// Threads that forward packets [default: one per core, at most 4].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=MAX_WORKERS))]
     workers: Option<u16>,
     /// How packets get in and out.
     #[arg(long, value_enum, default_value_t = Backend::Auto)]
@@ -126,40 +141,42 @@ pub(crate) fn say(text: &str) {
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let runtime_dir = arguments.runtime_dir.clone().unwrap_or_else(dataplane_keeper::default_runtime_dir);
-    std::fs::create_dir_all(&runtime_dir)
-        .with_context(|| format!("cannot make {}; name another --runtime-dir", runtime_dir.display()))?;
+    let _claim = runtime_dir::claim(&runtime_dir)?;
     let workers = arguments.workers.unwrap_or_else(default_workers);
-    anyhow::ensure!((1..=32).contains(&workers), "--workers must be 1 to 32, not {workers}");
-    // Before any thread: they inherit the mask, and a signal is taken here only.
+    // Before any thread: none of them is ended by a signal that is taken here.
     let mut signals = Signals::new([SIGTERM, SIGINT]).context("cannot take signals")?;
     let held = Arc::new(hold::Held::make(arguments.media_port, workers)?);
-    let planes = Arc::new(supervise::Planes::new(runtime_dir.clone()));
+    if let Some(line) = held.buffers() {
+        say(&line);
+    }
+    let planes = Arc::new(supervise::Planes::new(runtime_dir.clone(), signals.handle()));
     serve::start(&runtime_dir, Arc::clone(&held), Arc::clone(&planes))?;
     planes.write_pid("keeper", std::process::id())?;
     let beside = std::env::current_exe().context("cannot find this program's folder")?;
     let program = |name: &str| beside.with_file_name(name);
     let runtime = runtime_dir.display().to_string();
-    let mut dataplane =
-        vec!["--runtime-dir".into(), runtime.clone(), "--backend".into(), arguments.backend.word().into()];
-    dataplane.extend(arguments.no_pin.then(|| "--no-pin".into()));
-    dataplane.extend(arguments.busy_poll.then(|| "--busy-poll".into()));
-    let port = arguments.media_port.to_string();
-    let mut control = vec!["--runtime-dir".into(), runtime, "--media-port".into(), port];
-    control.extend(arguments.control.iter().cloned());
-    planes.supervise("dataplane", program("millrace-dataplane"), dataplane);
-    planes.supervise("controlplane", program("millrace-controlplane"), control);
-    loop {
-        // Woken by a signal, or by a plane that cannot be started at all.
-        if signals.pending().next().is_some() || planes.has_given_up() {
-            break;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(50));
-    }
-    let gave_up = planes.has_given_up();
+    planes.supervise("dataplane", true, program("millrace-dataplane"), dataplane_options(arguments, &runtime));
+    planes.supervise("controlplane", false, program("millrace-controlplane"), control_options(arguments, &runtime));
+    // Until a signal comes, or a plane is given up, which closes the iterator.
+    signals.forever().next();
+    let gave_up = planes.gave_up();
     planes.stop();
     let _ = std::fs::remove_file(runtime_dir.join(dataplane_keeper::SOCKET_NAME));
-    anyhow::ensure!(!gave_up, "a plane ended five times within ten seconds; its own message is above");
-    Ok(())
+    gave_up.map_or(Ok(()), |why| Err(anyhow::Error::msg(why)))
+}
+
+fn dataplane_options(arguments: &Arguments, runtime_dir: &str) -> Vec<String> {
+    let mut options = ["--runtime-dir", runtime_dir, "--backend", arguments.backend.word()].map(String::from).to_vec();
+    options.extend(arguments.no_pin.then(|| "--no-pin".into()));
+    options.extend(arguments.busy_poll.then(|| "--busy-poll".into()));
+    options
+}
+
+fn control_options(arguments: &Arguments, runtime_dir: &str) -> Vec<String> {
+    let port = arguments.media_port.to_string();
+    let mut options = ["--runtime-dir", runtime_dir, "--media-port", &port].map(String::from).to_vec();
+    options.extend(arguments.control.iter().cloned());
+    options
 }
 
 fn default_workers() -> u16 {

@@ -233,9 +233,14 @@ fn a_publisher_and_a_viewer_are_programmed_as_they_were_answered() {
     let answer = &publisher.answer.0;
     assert!(answer.contains("a=ice-lite") && answer.contains("192.0.2.1 10000") && answer.contains("a=setup:passive"));
     let viewer = bed.watch("ann", RECVONLY).expect("accepted");
+    let watched = viewer.answer.0.clone();
     let (publisher, viewer) = (bed.transport(&publisher), bed.transport(&viewer));
     let books = bed.plane.books();
     let spec = &books.transports[&publisher];
+    // RFC 8834 §4.9: what the answer names is what the data plane writes into RTCP, the publisher's.
+    let names: Vec<&str> =
+        watched.lines().filter_map(|line| line.split_once(" cname:")).map(|(_, name)| name).collect();
+    assert!(!names.is_empty() && names.iter().all(|name| *name == spec.cname), "{names:?}, {}", spec.cname);
     assert!(CHROMIUM.contains(&format!("a=ice-ufrag:{}", spec.remote.ufrag)));
     assert!(answer.contains(&format!("a=ice-ufrag:{}", spec.local.ufrag)));
     assert!(answer.contains(&format!("a=ice-pwd:{}", spec.local.pwd)));

@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A server of real processes in a folder of its own.
+
+use std::fs::File;
+use std::net::{TcpListener, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+const KEEPER: &str = env!("CARGO_BIN_EXE_millrace-keeper");
+const START_LIMIT: Duration = Duration::from_secs(20);
+const STATE: [&str; 2] = ["keeper", "state"];
+
+/// A folder's name that no other test has.
+pub(crate) fn scratch() -> PathBuf {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    std::env::temp_dir().join(format!("millrace-{}-{}-{number}", STATE[0], std::process::id()))
+}
+
+/// A free UDP port and a free TCP port.
+pub(crate) fn free_ports() -> [u16; 2] {
+    let udp = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    [udp, tcp]
+}
+
+/// Waits until something holds; whether it came to hold.
+pub(crate) fn until(limit: Duration, mut holds: impl FnMut() -> bool) -> bool {
+    let end = Instant::now() + limit;
+    while !holds() {
+        if Instant::now() > end {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    true
+}
+
+pub(crate) fn signal(pid: u32, signal: Signal) {
+    kill_process(Pid::from_raw(i32::try_from(pid).unwrap()).unwrap(), signal).unwrap();
+}
+
+/// Whether a process has ended; who reaps it is not our business.
+pub(crate) fn ended(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']))
+}
+
+fn beside(name: &str) -> PathBuf {
+    Path::new(KEEPER).with_file_name(name)
+}
+
+/// Whether the other programs are there; says so where they are not.
+pub(crate) fn has_planes() -> bool {
+    let names = ["millrace-dataplane", "millrace-controlplane", "millrace"];
+    let missing: Vec<_> = names.into_iter().filter(|name| !beside(name).exists()).collect();
+    if !missing.is_empty() {
+        eprintln!("SKIPPED: {missing:?} not built; `cargo build --release --workspace --bins` makes them");
+    }
+    missing.is_empty()
+}
+
+/// What a keeper said that was expected to end by itself.
+#[derive(Debug)]
+pub(crate) struct Said {
+    pub(crate) code: Option<i32>,
+    pub(crate) text: String,
+}
+
+impl Said {
+    pub(crate) fn says(&self, what: &str) -> bool {
+        self.text.contains(what)
+    }
+}
+
+/// Runs a keeper that ends by itself.
+pub(crate) fn run(options: &[&str]) -> Said {
+    let output = Command::new(KEEPER).args(options).stdin(Stdio::null()).output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    Said { code: output.status.code(), text: String::from_utf8(text).unwrap() }
+}
+
+pub(crate) struct Server {
+    keeper: Child,
+    folder: PathBuf,
+    options: Vec<String>,
+    pub(crate) media_port: u16,
+    pub(crate) http_port: u16,
+}
+
+impl Server {
+    /// Starts keeper and planes; `None` where their programs are missing.
+    pub(crate) fn start(options: &[&str]) -> Option<Self> {
+        if !has_planes() {
+            return None;
+        }
+        let folder = scratch();
+        std::fs::create_dir_all(&folder).unwrap();
+        let [media_port, http_port] = free_ports();
+        let options: Vec<String> = [
+            "--runtime-dir",
+            folder.join("run").to_str().unwrap(),
+            "--state-dir",
+            folder.join(STATE[1]).to_str().unwrap(),
+            "--media-port",
+            &media_port.to_string(),
+            "--listen-plain",
+            &format!("127.0.0.1:{http_port}"),
+            "--media-address",
+            "127.0.0.1",
+            "--workers",
+            "2",
+            "--no-pin",
+        ]
+        .iter()
+        .chain(options)
+        .map(ToString::to_string)
+        .collect();
+        let keeper = spawn(&folder, &options);
+        let mut server = Self { keeper, folder, options, media_port, http_port };
+        server.wait_for_ready();
+        Some(server)
+    }
+
+    fn wait_for_ready(&mut self) {
+        let is_ready = |log: &str| log.contains("Millrace is ready");
+        until(START_LIMIT, || is_ready(&self.log()) || self.keeper.try_wait().unwrap().is_some());
+        let log = self.log();
+        assert!(!log.contains("layout fingerprint"), "rebuild: cargo build --release --workspace --bins");
+        assert!(is_ready(&log), "{log}");
+    }
+
+    /// With the same options, after the one before has ended.
+    pub(crate) fn start_again(&mut self) {
+        self.keeper = spawn(&self.folder, &self.options);
+        self.wait_for_ready();
+    }
+
+    /// Something in the runtime directory.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.join("run").join(name)
+    }
+
+    pub(crate) fn pid(&self, plane: &str) -> u32 {
+        std::fs::read_to_string(self.path(&format!("{plane}.pid"))).unwrap().trim().parse().unwrap()
+    }
+
+    /// What all three have said since the keeper was started.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.join("log")).unwrap_or_default()
+    }
+
+    /// Exit status of `millrace status`.
+    pub(crate) fn status(&self) -> i32 {
+        let output =
+            Command::new(beside("millrace")).args(["status", "--runtime-dir"]).arg(self.path("")).output().unwrap();
+        if !output.status.success() {
+            eprintln!("{}", String::from_utf8_lossy(&output.stdout).lines().take(4).collect::<Vec<_>>().join("\n"));
+        }
+        output.status.code().unwrap()
+    }
+
+    /// SIGKILL to the keeper alone.
+    pub(crate) fn kill(&mut self) {
+        self.keeper.kill().unwrap();
+        self.keeper.wait().unwrap();
+    }
+
+    /// SIGTERM to the keeper; its exit status.
+    pub(crate) fn terminate(&mut self) -> Option<i32> {
+        signal(self.keeper.id(), Signal::TERM);
+        self.keeper.wait().unwrap().code()
+    }
+}
+
+fn spawn(folder: &Path, options: &[String]) -> Child {
+    let log = File::create(folder.join("log")).unwrap();
+    let mut command = Command::new(KEEPER);
+    command.args(options).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+    command.spawn().unwrap()
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.log());
+        }
+        let _ = self.keeper.kill();
+        let _ = self.keeper.wait();
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
