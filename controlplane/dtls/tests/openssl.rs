@@ -2,9 +2,8 @@
 //! Handshakes with the openssl command over loopback UDP: an implementation that is not ours, and its exporter bytes
 //! equal to our keys. Without the command the tests say so and pass.
 #![allow(clippy::tests_outside_test_module, reason = "an integration test is a test module")]
-#![allow(clippy::print_stdout, reason = "a skipped test says so")]
 
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -58,7 +57,8 @@ impl Drop for Scratch {
 fn is_there() -> bool {
     let is_there = Command::new("openssl").arg("version").stdout(Stdio::null()).status().is_ok_and(|s| s.success());
     if !is_there {
-        println!("skipped: the openssl command is not installed");
+        // Past the capture of the test harness, so that the runner counts it.
+        let _ = writeln!(std::io::stdout(), "SKIPPED: openssl interoperation: the openssl command is not installed");
     }
     is_there
 }

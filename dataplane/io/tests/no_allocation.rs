@@ -4,6 +4,7 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::io::Write as _;
 use std::net::UdpSocket;
 
 use dataplane_abi::flow::{FlowKey, map_v4};
@@ -41,7 +42,8 @@ fn a_socket_port_allocates_nothing_per_packet() {
         let number = UdpSocket::from(socket.try_clone().unwrap()).local_addr().unwrap().port();
         let (mut port, fallback) = open_socket_port(socket, backend, SocketConfig::default()).unwrap();
         if let Some(fallback) = fallback {
-            println!("SKIPPED: the io_uring half of this test: {fallback}");
+            // Past the capture of the test harness, so that the runner counts it.
+            let _ = writeln!(std::io::stdout(), "SKIPPED: no allocation on io_uring: {fallback}");
         }
         let local = map_v4([127, 0, 0, 1]);
         let flow = FlowKey { local, remote: local, local_port: number, remote_port: number, reserve: 0 };
