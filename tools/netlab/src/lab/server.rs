@@ -70,7 +70,8 @@ impl Drop for Paused {
 
 /// The folder that cargo puts release binaries into.
 pub(crate) fn default_bin_dir() -> PathBuf {
-    checkout().join("target/release")
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
+    checkout().join(target).join("release")
 }
 
 impl Server {

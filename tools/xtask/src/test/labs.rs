@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use tools_netlab::console;
 
 use super::tally::Tally;
-use crate::shell;
+use crate::{paths, shell};
 
 /// A form takes at most this long, installing not counted: the first run of a machine installs browsers.
 pub(crate) const LIMIT: Duration = Duration::from_secs(90);
@@ -77,7 +77,7 @@ impl Form {
         }
         console::line(&format!("$ cargo xtask {name}"));
         let start = Instant::now();
-        let status = self.command()?.status().with_context(|| format!("cannot start `{name}`"))?;
+        let status = self.command().status().with_context(|| format!("cannot start `{name}`"))?;
         let took = start.elapsed();
         if took > LIMIT {
             console::line(&format!("note: {name} took {} s, {} are meant", took.as_secs(), LIMIT.as_secs()));
@@ -89,15 +89,12 @@ impl Form {
         Ok(())
     }
 
-    /// This binary with the lab's words. SIGTERM at the limit lets the lab remove its namespaces.
-    fn command(&self) -> Result<Command> {
+    /// This program with the lab's words, by its place in the target folder: the tests' build has replaced the file that
+    /// runs here. SIGTERM at the limit lets the lab remove its namespaces.
+    fn command(&self) -> Command {
         let mut command = shell::command("timeout", ["--signal=TERM", "--kill-after=20", &HARD_LIMIT_S.to_string()]);
+        command.arg(paths::release_binary("xtask")).arg("lab").arg(self.lab).args(self.args);
         command
-            .arg(std::env::current_exe().context("this program has no path")?)
-            .arg("lab")
-            .arg(self.lab)
-            .args(self.args);
-        Ok(command)
     }
 }
 
