@@ -69,26 +69,7 @@ fn keeper(options: &Options) -> Command {
         }
     };
     command.args(&options.keeper);
-    for (option, dir) in folders(|name| std::env::var(name).ok().filter(|v| !v.is_empty()), shell::is_root()) {
-        let given = options.keeper.iter().any(|arg| arg == option || arg.starts_with(&format!("{option}=")));
-        if !given {
-            command.arg(option).arg(dir);
-        }
-    }
     command
-}
-
-/// Where a person's server keeps its files: state and sockets by the XDG rules, the system's folders without a home.
-fn folders(env: impl Fn(&str) -> Option<String>, root: bool) -> [(&'static str, PathBuf); 2] {
-    let home_state = || env("HOME").map(|home| PathBuf::from(home).join(".local/state"));
-    let state = env("XDG_STATE_HOME").map(PathBuf::from).or_else(home_state);
-    let state = state.map_or_else(|| PathBuf::from("/var/lib/millrace"), |dir| dir.join("millrace"));
-    let runtime = match env("XDG_RUNTIME_DIR") {
-        Some(dir) => PathBuf::from(dir).join("millrace"),
-        None if root => PathBuf::from("/run/millrace"),
-        None => state.join("run"),
-    };
-    [("--state-dir", state), ("--runtime-dir", runtime)]
 }
 
 /// Builds every binary of the workspace in release. The same selection of packages for `run`, `lab` and `test`, because
@@ -156,26 +137,7 @@ mod tests {
     #[test]
     fn the_keeper_is_started_directly_with_what_follows_the_dashes() {
         let text = shell::shown(&keeper(&options(None, &["--listen", "0.0.0.0:8443"])));
-        assert!(text.starts_with("millrace-keeper --listen 0.0.0.0:8443 --state-dir /"), "{text}");
-    }
-
-    #[test]
-    fn a_folder_that_is_given_is_not_given_twice() {
-        let text = shell::shown(&keeper(&options(None, &["--state-dir", "/s", "--runtime-dir=/r"])));
-        assert_eq!(text, "millrace-keeper --state-dir /s --runtime-dir=/r");
-    }
-
-    #[test]
-    fn the_files_of_a_person_go_where_xdg_says() {
-        let dirs = |env: &[(&str, &str)], root| {
-            let look = |name: &str| env.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned());
-            folders(look, root).map(|(_, dir)| dir.to_string_lossy().into_owned())
-        };
-        let both = [("HOME", "/home/a"), ("XDG_STATE_HOME", "/st"), ("XDG_RUNTIME_DIR", "/run/user/1")];
-        assert_eq!(dirs(&both, false), ["/st/millrace", "/run/user/1/millrace"]);
-        assert_eq!(dirs(&[("HOME", "/root")], true), ["/root/.local/state/millrace", "/run/millrace"]);
-        assert_eq!(dirs(&[("HOME", "/h")], false), ["/h/.local/state/millrace", "/h/.local/state/millrace/run"]);
-        assert_eq!(dirs(&[], true), ["/var/lib/millrace", "/run/millrace"]);
+        assert_eq!(text, "millrace-keeper --listen 0.0.0.0:8443");
     }
 
     #[test]
