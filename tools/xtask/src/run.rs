@@ -3,7 +3,6 @@
 //! terminal and the exit status are the keeper's; must never stay in between.
 
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
