@@ -50,11 +50,12 @@ fn answer(stream: &UnixStream, held: &Held, planes: &Planes) -> anyhow::Result<(
     BufReader::with_capacity(64, std::io::Read::take(stream, 64)).read_line(&mut word)?;
     let word = word.trim_end();
     if word == handover::READY {
-        return Ok(if planes.note_ready(pid) {
-            handover::note(stream)?;
+        let told = if planes.note_ready(pid) {
+            handover::note(stream)
         } else {
-            handover::refuse(stream, "this process was not started by the keeper")?;
-        });
+            handover::refuse(stream, "this process was not started by the keeper")
+        };
+        return Ok(told?);
     }
     let Some(role) = Role::from_word(word) else {
         return Ok(handover::refuse(stream, "say dataplane, controlplane, reader or ready")?);

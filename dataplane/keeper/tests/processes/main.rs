@@ -123,7 +123,7 @@ fn a_second_keeper_is_told_what_to_name() {
 }
 
 #[test]
-fn sigterm_ends_everything_and_leaves_nothing() {
+fn sigterm_and_ctrl_c_end_everything_and_leave_nothing() {
     use std::os::unix::fs::PermissionsExt;
     let mut server = server!();
     let mode = std::fs::metadata(server.path("")).unwrap().permissions().mode();
@@ -135,6 +135,8 @@ fn sigterm_ends_everything_and_leaves_nothing() {
     assert_eq!(left, ["keeper.lock"]);
     assert!(!server.log().contains("started again"), "{}", server.log());
     server.start_again();
+    assert_eq!(server.interrupt(), Some(0));
+    assert!(!server.log().contains("started again"), "{}", server.log());
 }
 
 #[test]

@@ -200,7 +200,7 @@ impl Peer {
     fn rtp(&mut self, datagram: &[u8]) {
         let Some((_, rx)) = &self.keys else { return };
         let number = RtpHeader::parse(datagram).unwrap().seq();
-        let index = self.highest.map_or(u64::from(number), |highest| seq::unroll(highest, number));
+        let index = self.highest.map_or_else(|| u64::from(number), |highest| seq::unroll(highest, number));
         let mut plain = [0; 2048];
         let opened = rx.unprotect_rtp(datagram, index, &mut plain).unwrap();
         self.highest = self.highest.max(Some(index));

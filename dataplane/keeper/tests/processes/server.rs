@@ -3,12 +3,13 @@
 
 use std::fs::File;
 use std::net::{TcpListener, UdpSocket};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 const KEEPER: &str = env!("CARGO_BIN_EXE_millrace-keeper");
 const START_LIMIT: Duration = Duration::from_secs(20);
@@ -40,8 +41,12 @@ pub(crate) fn until(limit: Duration, mut holds: impl FnMut() -> bool) -> bool {
     true
 }
 
+fn pid_of(pid: u32) -> Pid {
+    Pid::from_raw(i32::try_from(pid).unwrap()).unwrap()
+}
+
 pub(crate) fn signal(pid: u32, signal: Signal) {
-    kill_process(Pid::from_raw(i32::try_from(pid).unwrap()).unwrap(), signal).unwrap();
+    kill_process(pid_of(pid), signal).unwrap();
 }
 
 /// Whether a process has ended; who reaps it is not our business.
@@ -79,9 +84,18 @@ impl Said {
 
 /// Runs a keeper that ends by itself.
 pub(crate) fn run(options: &[&str]) -> Said {
-    let output = Command::new(KEEPER).args(options).stdin(Stdio::null()).output().unwrap();
-    let text = [output.stdout, output.stderr].concat();
-    Said { code: output.status.code(), text: String::from_utf8(text).unwrap() }
+    let log = scratch();
+    let file = File::create(&log).unwrap();
+    let mut command = Command::new(KEEPER);
+    command.args(options).stdin(Stdio::null()).stdout(file.try_clone().unwrap()).stderr(file);
+    let mut keeper = command.spawn().unwrap();
+    let has_ended = until(START_LIMIT, || keeper.try_wait().unwrap().is_some());
+    let _ = keeper.kill();
+    let code = keeper.wait().unwrap().code();
+    let text = std::fs::read_to_string(&log).unwrap();
+    std::fs::remove_file(log).unwrap();
+    assert!(has_ended, "it did not end: {text}");
+    Said { code, text }
 }
 
 pub(crate) struct Server {
@@ -170,9 +184,15 @@ impl Server {
         self.keeper.wait().unwrap();
     }
 
-    /// SIGTERM to the keeper; its exit status.
+    /// SIGTERM to the keeper, as from a supervisor; its exit status.
     pub(crate) fn terminate(&mut self) -> Option<i32> {
         signal(self.keeper.id(), Signal::TERM);
+        self.keeper.wait().unwrap().code()
+    }
+
+    /// SIGINT to everything in the foreground, as from a terminal; the keeper's exit status.
+    pub(crate) fn interrupt(&mut self) -> Option<i32> {
+        kill_process_group(pid_of(self.keeper.id()), Signal::INT).unwrap();
         self.keeper.wait().unwrap().code()
     }
 }
@@ -180,7 +200,7 @@ impl Server {
 fn spawn(folder: &Path, options: &[String]) -> Child {
     let log = File::create(folder.join("log")).unwrap();
     let mut command = Command::new(KEEPER);
-    command.args(options).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+    command.args(options).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).process_group(0);
     command.spawn().unwrap()
 }
 
