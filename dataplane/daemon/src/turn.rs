@@ -92,6 +92,9 @@ impl WorkerThread {
         let mut worker = Worker::new(self.config, self.segment, self.peers, now)
             .map_err(|error| anyhow::anyhow!("the worker cannot be built: {error:?}"))?;
         worker.announce(now);
+        // Before the first packet and the first doorbell: to a worker that has not read its transports yet, what has waited in
+        // the socket since a predecessor's end comes from strangers, and another worker's interest is in unknown streams.
+        while worker.apply_changes(wall.now()) && !self.stop.load(Ordering::Relaxed) {}
         let mut turning = Turning {
             worker,
             port,

@@ -61,6 +61,8 @@ fn a_killed_data_plane_is_replaced_and_the_call_goes_on() {
     }
     assert_eq!(call.viewer.replayed, 0, "no number is spent twice (CONTRACTS 3)");
     assert!(until(Duration::from_secs(3), || server.status() == 0), "ledgers close again (CONTRACTS 15)");
+    // What waited in the sockets meanwhile is no stranger's.
+    assert_eq!(server.dropped("unknown_flow"), 0);
     // Strangers are still strangers: the successor knows who is admitted, and nobody else.
     let mut stranger = Peer::stranger(&server);
     assert!(!until(Duration::from_millis(300), || stranger.check_is_answered()));

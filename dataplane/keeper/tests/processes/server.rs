@@ -178,6 +178,16 @@ impl Server {
         output.status.code().unwrap()
     }
 
+    /// Packets that were dropped for a reason.
+    pub(crate) fn dropped(&self, reason: &str) -> u64 {
+        let mut command = Command::new(beside("millrace"));
+        let output = command.args(["drops", "--all", "--runtime-dir"]).arg(self.path("")).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let words = text.lines().map(|line| line.split_whitespace().take(2).collect::<Vec<_>>());
+        let count = words.filter(|words| words.get(1) == Some(&reason)).find_map(|words| words[0].parse().ok());
+        count.unwrap_or_else(|| panic!("{text}"))
+    }
+
     /// SIGKILL to the keeper alone.
     pub(crate) fn kill(&mut self) {
         self.keeper.kill().unwrap();
