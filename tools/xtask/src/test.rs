@@ -50,6 +50,10 @@ pub(crate) fn main(options: &Options) -> Result<bool> {
     let mut tally = Tally::default();
     install_needs(root);
     console::line("[1/3] tests of all crates");
+    // Some tests start the server's programs, which `cargo test` builds in part only.
+    if let Err(error) = run::build_release() {
+        tally.fail("the programs that tests start", &format!("{error:#}"));
+    }
     let mut args = vec!["test", "--release", "--workspace", "--locked", "--no-fail-fast"];
     args.extend(options.filter.as_deref());
     cargo_test(&args, None, &mut tally)?;
