@@ -24,7 +24,7 @@ Examples:
   cargo test --release -p dataplane-srtp replay   # one crate, without this runner";
 
 /// Debian packages that tests and labs start programs of. `install` adds nothing that dpkg lists already.
-const PACKAGES: &[&str] = &["iproute2", "procps", "openssl", "python3", "python3-venv"];
+const PACKAGES: &[&str] = &["iproute2", "procps", "ethtool", "openssl", "python3", "python3-venv"];
 
 /// Loom models: (package, the words after `cargo test`). They build into a folder of their own, because `--cfg loom`
 /// swaps the atomics of everything.
