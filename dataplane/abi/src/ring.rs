@@ -125,8 +125,6 @@ pub mod doorbell_kind {
     pub const INTEREST: u32 = 4;
     /// Worker `arg` has none any more.
     pub const NO_INTEREST: u32 = 5;
-    /// The stream ended or began anew: its log is not what it was.
-    pub const RESTARTED: u32 = 6;
 }
 
 record!(
