@@ -186,10 +186,9 @@ impl Worker {
 
     fn remove_transport(&mut self, slot: u32) {
         let Some(door) = self.doors.remove(slot) else { return };
-        for (flow, _) in door.flows.into_iter().flatten() {
-            if self.flows.get(&flow) == Some(door.transport) {
-                self.flows.remove(&flow);
-            }
+        let is_owner = self.leg_of(door.transport).is_some();
+        for used in door.flows.into_iter().flatten() {
+            self.forget_flow(used.flow, door.transport, is_owner);
         }
         self.count(|counters| counters.flows.store(self.flows.len() as u64, Ordering::Relaxed));
         let Some(leg) = self.leg_of(door.transport) else { return };

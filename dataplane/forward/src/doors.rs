@@ -9,26 +9,57 @@ use dataplane_abi::limits::PATHS;
 use crate::hold::map::FixedMap;
 use crate::hold::slab::Slab;
 
+/// The flow map is told of a flow again with a check that comes this long after the last time.
+const TELL_AGAIN_NS: u64 = 1_000_000_000;
+
+/// A flow that was admitted for a transport.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Used {
+    pub(crate) flow: FlowKey,
+    /// When a check used it last.
+    used_ns: u64,
+    /// When the flow map was told last.
+    told_ns: Option<u64>,
+}
+
 /// A transport seen from outside: enough to verify a check.
 pub(crate) struct Door {
     pub(crate) transport: TransportRef,
     pub(crate) credentials: [Credential; 2],
-    /// Flows that this worker admitted for the transport, and when a check used them last.
-    pub(crate) flows: [Option<(FlowKey, u64)>; PATHS],
+    /// Flows that this worker admitted for the transport.
+    pub(crate) flows: [Option<Used>; PATHS],
 }
 
 impl Door {
     /// Notes that a check used a flow at `now_ns`. The flow that has to go for it: `replaced` where the owner's path table
     /// says so, else the least recently used one where there is no room.
     pub(crate) fn use_flow(&mut self, flow: FlowKey, replaced: Option<FlowKey>, now_ns: u64) -> Option<FlowKey> {
-        let place_of =
-            |wanted: FlowKey| self.flows.iter().position(|kept| kept.is_some_and(|(kept, _)| kept == wanted));
-        let known = place_of(flow).or_else(|| replaced.and_then(place_of));
+        let place_of = |flows: &[Option<Used>; PATHS], wanted: FlowKey| {
+            flows.iter().position(|kept| kept.is_some_and(|kept| kept.flow == wanted))
+        };
+        let replaced = replaced.and_then(|replaced| place_of(&self.flows, replaced));
+        if let Some(kept) = place_of(&self.flows, flow).and_then(|at| self.flows.get_mut(at)?.as_mut()) {
+            kept.used_ns = now_ns;
+            return self.flows.get_mut(replaced?)?.take().map(|before| before.flow);
+        }
         let free = || self.flows.iter().position(Option::is_none);
-        let oldest = || (0..PATHS).min_by_key(|at| self.flows.get(*at).copied().flatten().map_or(0, |(_, used)| used));
-        let at = known.or_else(free).or_else(oldest)?;
-        let before = self.flows.get_mut(at)?.replace((flow, now_ns));
-        before.map(|(before, _)| before).filter(|before| *before != flow)
+        let oldest =
+            || (0..PATHS).min_by_key(|at| self.flows.get(*at).copied().flatten().map_or(0, |kept| kept.used_ns));
+        let at = replaced.or_else(free).or_else(oldest)?;
+        let before = self.flows.get_mut(at)?.replace(Used { flow, used_ns: now_ns, told_ns: None });
+        before.map(|before| before.flow)
+    }
+
+    /// Whether the flow map is to be told of a flow, now.
+    pub(crate) fn is_telling_due(&mut self, flow: &FlowKey, now_ns: u64) -> bool {
+        let kept = self.flows.iter_mut().flatten().find(|kept| kept.flow == *flow);
+        let Some(kept) =
+            kept.filter(|kept| kept.told_ns.is_none_or(|told| now_ns.saturating_sub(told) >= TELL_AGAIN_NS))
+        else {
+            return false;
+        };
+        kept.told_ns = Some(now_ns);
+        true
     }
 }
 

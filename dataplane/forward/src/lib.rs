@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Law: no clock, no system call, no allocation after construction; `now` is an argument, and what has to be done outside
-//! (wake-ups) is returned as [`Effects`]. The crate never reads intent on the packet path: a change ring names the
+//! (wake-ups, the flow map) is returned as [`Effects`] and [`Admissions`]. The crate never reads intent on the packet path: a change ring names the
 //! slots that changed, the worker copies and validates them between batches.
 #![forbid(unsafe_code)]
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
@@ -39,5 +39,6 @@ mod worker;
 
 pub use ledger::{CohortLedger, ReceiveLedger};
 pub use peers::{Peers, mesh};
+pub use receive::admission::{Admissions, FlowChange};
 pub use send::tile::Tile;
 pub use worker::{Config, Effects, Now, Worker, WorkerError};

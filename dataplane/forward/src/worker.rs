@@ -23,6 +23,7 @@ use crate::objects::egress::Egress;
 use crate::objects::ingress::Ingress;
 use crate::objects::leg::Leg;
 use crate::peers::Peers;
+use crate::receive::admission::Noted;
 use crate::receive::recorder::Recorder;
 use crate::receive::stun::Reply;
 use crate::send::rtx::RtxRequest;
@@ -93,6 +94,8 @@ pub struct Worker {
     pub(crate) config: Config,
     pub(crate) segment: Arc<Segment>,
     pub(crate) effects: Effects,
+    /// Admissions and failures that the daemon has not taken yet.
+    pub(crate) noted: Noted,
     pub(crate) random: u64,
 
     pub(crate) doors: Doors,
@@ -167,6 +170,7 @@ impl Worker {
         let worker = Self {
             config,
             effects: Effects::default(),
+            noted: Noted::new(),
             random: config.seed,
             doors: Doors::new(transports, config.seed),
             tracks_of: Links::new(transports, capacities.tracks as usize),

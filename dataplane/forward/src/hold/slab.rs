@@ -45,6 +45,10 @@ impl<T> Slab<T> {
         self.items.get_mut(slot as usize)?.as_mut()
     }
 
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.items.iter().flatten()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.items.len().saturating_sub(self.free.len())
     }

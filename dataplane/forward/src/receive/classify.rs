@@ -2,7 +2,6 @@
 //! The verdict on each packet, and the one place where its fate is counted.
 
 use dataplane_abi::drop_reason::DropReason;
-use dataplane_abi::flow::FlowKey;
 use dataplane_abi::ids::{TransportRef, WorkerId};
 use dataplane_abi::limits::{BATCH, DATAGRAM_BYTES};
 use dataplane_abi::ring::{DATAGRAM_SLOT_BYTES, Datagram, Doorbell, doorbell_kind};
@@ -178,30 +177,6 @@ impl Worker {
         }
         self.effects.wake_control = true;
         Fate::Punted
-    }
-
-    /// Remembers that a flow belongs to a transport, and with the door, so that it goes when the transport goes. `replaced` is
-    /// the flow that went from the owner's paths for it.
-    pub(crate) fn admit(
-        &mut self,
-        flow: FlowKey,
-        replaced: Option<FlowKey>,
-        transport: TransportRef,
-        now: Now,
-    ) -> bool {
-        let Some(door) = self.doors.get_mut(transport.slot).filter(|door| door.transport == transport) else {
-            return false;
-        };
-        let evicted = door.use_flow(flow, replaced, now.mono_ns);
-        if let Some(old) = evicted
-            && self.flows.get(&old) == Some(transport)
-        {
-            self.flows.remove(&old);
-        }
-        let is_admitted = self.flows.get(&flow) == Some(transport) || self.flows.insert(flow, transport);
-        let flows = self.flows.len() as u64;
-        self.count(|counters| crate::counting::set(&counters.flows, flows));
-        is_admitted
     }
 }
 

@@ -69,15 +69,16 @@ impl Worker {
         if message.class != Class::Request || message.method != METHOD_BINDING {
             return Fate::Dropped(DropReason::StunNotRequest);
         }
-        let Some((local, remote)) = message.ufrags() else { return Fate::Dropped(DropReason::StunUnknownUfrag) };
-        let Some((door, credential, which)) = self.doors.lookup(local) else {
+        let known = message.ufrags().and_then(|(local, remote)| {
+            let (door, credential, which) = self.doors.lookup(local)?;
+            names_peer(credential, remote).then_some((door.transport, *credential, which))
+        });
+        let Some((transport, credential, which)) = known else {
+            self.noted.failure(meta.flow.remote);
             return Fate::Dropped(DropReason::StunUnknownUfrag);
         };
-        let (transport, credential) = (door.transport, *credential);
-        if !names_peer(&credential, remote) {
-            return Fate::Dropped(DropReason::StunUnknownUfrag);
-        }
         if !is_authentic(&message, &credential) {
+            self.noted.failure(meta.flow.remote);
             return Fate::Dropped(DropReason::StunBadIntegrity);
         }
         self.verified(&message, Received { bytes, meta, now }, transport, (&credential, which))
