@@ -24,6 +24,7 @@ macro_rules! reasons {
         }
     };
 }
+pub(crate) use reasons;
 
 reasons!(
     /// Reasons on the receive side. `rx = stored + answered + consumed + punted + handed + Σ dropped`.

@@ -9,6 +9,8 @@
 //!  frame table     header | reserved positions of rings | one byte per frame of a UMEM          (data plane only)
 //! ```
 //!
+//! The maps of the XDP classifier are the other meeting place: [`xdp`].
+//!
 //! Records hold fixed-width integers, byte arrays and atomics of them, so that any bit pattern is a valid record and a
 //! reader in another process never meets undefined behaviour. No pointer, no `usize`, no `bool`, no enum lies in a
 //! record. Every record type starts with (version, size), keeps a reserve of at least a quarter, and reads zero as
@@ -31,6 +33,7 @@ pub mod pod;
 pub mod ring;
 pub mod segment;
 pub mod store;
+pub mod xdp;
 
 /// Version of the whole layout; a change of `layout.snap` without a change of this number fails `cargo xtask abi`.
 pub const ABI_VERSION: u32 = 1;

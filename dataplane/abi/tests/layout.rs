@@ -11,6 +11,7 @@ use dataplane_abi::layout::Record;
 use dataplane_abi::limits::Capacities;
 use dataplane_abi::migrate::MIGRATED;
 use dataplane_abi::segment::{FINGERPRINT, RECORDS, sections};
+use dataplane_abi::xdp;
 
 /// Records that lie inside others, entries of rings, and the packet store: they are equal or refused, never migrated.
 const WITHOUT_RESERVE_RULE: [&str; 11] = [
@@ -30,16 +31,27 @@ const WITHOUT_RESERVE_RULE: [&str; 11] = [
 fn render() -> String {
     let mut text = format!("abi version {ABI_VERSION}\nfingerprint {FINGERPRINT:#018x}\n");
     for record in RECORDS {
-        write!(text, "\n{} version {} size {}\n", record.name, record.version, record.size).unwrap();
-        for field in record.fields {
-            writeln!(text, "  {:>5} {:>5}  {}", field.offset, field.size, field.name).unwrap();
-        }
+        render_record(&mut text, record);
     }
     text.push_str("\nsections for small capacities\n");
     for (name, offset) in sections(&Capacities::SMALL) {
         writeln!(text, "  {offset:>9}  {name}").unwrap();
     }
+    write!(text, "\nxdp version {}\n", xdp::XDP_VERSION).unwrap();
+    for record in xdp::RECORDS {
+        render_record(&mut text, record);
+    }
+    for fate in xdp::XdpFate::ALL {
+        writeln!(text, "  {:>5}  {}", fate.index(), fate.name()).unwrap();
+    }
     text
+}
+
+fn render_record(text: &mut String, record: &Record) {
+    write!(text, "\n{} version {} size {}\n", record.name, record.version, record.size).unwrap();
+    for field in record.fields {
+        writeln!(text, "  {:>5} {:>5}  {}", field.offset, field.size, field.name).unwrap();
+    }
 }
 
 #[test]
@@ -71,7 +83,7 @@ fn layout_keeps_a_reserve_of_a_quarter_in_every_record_that_migrates() {
 
 #[test]
 fn layout_has_no_padding_between_fields() {
-    for record in RECORDS {
+    for record in RECORDS.iter().chain(xdp::RECORDS) {
         let mut end = 0;
         for field in record.fields {
             assert_eq!(field.offset, end, "{}.{}: padding before it", record.name, field.name);
