@@ -10,7 +10,7 @@ use dataplane_abi::limits::BATCH;
 use crate::worker::{Now, Worker};
 
 /// Changes that wait to be taken: more than any turn makes but the rescan at a start.
-const CHANGES: usize = 1024;
+const CHANGES: usize = 512;
 /// Failures that wait to be taken: checks that fail come with the port's batch, and seldom from another worker.
 const FAILURES: usize = BATCH * 2;
 

@@ -244,6 +244,7 @@ fn intent_that_lies_moves_no_packet_to_an_address_that_was_not_validated() {
             std::fs::File::from(call.bed.fds.intent.try_clone().unwrap()),
             std::fs::File::from(call.bed.fds.keys.try_clone().unwrap()),
         ];
+        call.bed.is_intent_lying = true;
         let mut rings: Vec<_> = call.bed.ids().map(|id| call.bed.segment.change_producer(id).unwrap()).collect();
         let layout = dataplane_abi::segment::intent_layout(call.bed.segment.capacities());
         let sections = [

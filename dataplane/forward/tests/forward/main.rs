@@ -9,6 +9,7 @@
     reason = "tests fail by panicking"
 )]
 
+mod admission;
 mod calls;
 mod crash_points;
 mod hostile;

@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Segment, programmer, workers, ports, clock and scheduler: one thread, one seed.
 
+use dataplane_abi::flow::FlowKey;
 use dataplane_abi::ids::WorkerId;
 use dataplane_abi::limits::{BATCH, Capacities};
 use dataplane_abi::ring::{Datagram, Event};
-use dataplane_forward::{CohortLedger, Config, Now, ReceiveLedger, Worker, mesh};
+use dataplane_forward::{CohortLedger, Config, FlowChange, Now, ReceiveLedger, Worker, mesh};
 use dataplane_io::port::Port;
 use dataplane_io::simulated::{SimulatedNetwork, SimulatedPort};
 use dataplane_shm::publish::{self, CrashPoint};
 use dataplane_shm::ring::{Consumer, Producer};
 use dataplane_shm::{IntentWriter, Segment, SegmentFds};
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::Ordering;
 
@@ -46,6 +48,12 @@ pub(crate) struct Bed {
     handed_before: u64,
     taken_before: u64,
     seed: u64,
+    /// The classifier's flow map as a daemon keeps it; it outlives the workers.
+    pub(crate) flow_map: BTreeMap<FlowKey, WorkerId>,
+    /// Intent is overwritten behind the change ring's back: nobody can say which transports there are.
+    pub(crate) is_intent_lying: bool,
+    /// Remote addresses of checks that failed.
+    pub(crate) failures: Vec<[u8; 16]>,
     /// Durable stores of the last turn that was to end at one.
     pub(crate) stores: u64,
 }
@@ -76,6 +84,9 @@ impl Bed {
             handed_before: 0,
             taken_before: 0,
             seed,
+            flow_map: BTreeMap::new(),
+            is_intent_lying: false,
+            failures: Vec::new(),
             stores: 0,
         };
         bed.start();
@@ -151,6 +162,50 @@ impl Bed {
             phases[at] = self.phase(at, phases[at]);
         }
         self.assert_ledgers();
+        if !self.is_intent_lying {
+            self.assert_flow_map();
+        }
+    }
+
+    /// Does with admissions what a daemon does, between the receive half and the tiles.
+    pub(crate) fn take_admissions(&mut self, at: usize) {
+        let worker = &mut self.workers[at];
+        let taken = worker.take_admissions();
+        for change in taken.changes {
+            match *change {
+                FlowChange::Admit { flow, worker } => drop(self.flow_map.insert(flow, worker)),
+                FlowChange::Forget { flow } => drop(self.flow_map.remove(&flow)),
+            }
+        }
+        self.failures.extend_from_slice(taken.failures);
+        if taken.is_incomplete {
+            let id = worker.id();
+            self.flow_map.retain(|flow, owner| *owner != id || worker.is_admitted(flow));
+            self.flow_map.extend(worker.admitted_flows().map(|flow| (flow, id)));
+        }
+    }
+
+    /// CONTRACTS 12: the map holds the validated paths, each under its owner, and nothing else.
+    fn assert_flow_map(&self) {
+        let mut wanted = BTreeMap::new();
+        for slot in 0..self.segment.capacities().transports {
+            let durable = self.segment.transport(slot).unwrap();
+            let (owner, generation) =
+                (durable.owner.load(Ordering::Relaxed), durable.generation.load(Ordering::Relaxed));
+            // A record outlives its transport where that ended while nobody served it.
+            let is_alive = self.segment.intent_transport(slot).is_some_and(|intent| intent.generation == generation);
+            if !is_alive || owner & 0xFFFF_FFFF == 0 {
+                continue;
+            }
+            let owner = WorkerId(u16::try_from((owner & 0xFFFF_FFFF) - 1).unwrap());
+            for path in &durable.paths {
+                let words = [0, 1, 2, 3, 4].map(|word: usize| path.flow[word].load(Ordering::Relaxed));
+                if words[4] != 0 {
+                    wanted.insert(FlowKey::from_words(words), owner);
+                }
+            }
+        }
+        assert_eq!(self.flow_map, wanted);
     }
 
     fn phase(&mut self, at: usize, phase: Phase) -> Phase {
@@ -158,10 +213,12 @@ impl Bed {
         match phase {
             Phase::Apply => {
                 worker.apply_changes(now);
+                self.take_admissions(at);
                 Phase::Handed
             }
             Phase::Handed => {
                 worker.take_handed(now);
+                self.take_admissions(at);
                 Phase::Receive
             }
             Phase::Receive => {
@@ -169,6 +226,7 @@ impl Bed {
                 let count = port.receive(BATCH);
                 worker.receive(&*port, count, now);
                 port.release();
+                self.take_admissions(at);
                 Phase::Tile(0)
             }
             Phase::Tile(done) => {
