@@ -23,9 +23,9 @@ shared_record!(
         heartbeat_ns: AtomicU64,
         /// Turns.
         turns: AtomicU64,
-        /// Longest turn since start, ns.
+        /// Longest turn since start, ns, by the clock: whatever held it.
         turn_max_ns: AtomicU64,
-        /// Turns longer than 500 µs.
+        /// Turns longer than 500 µs by the clock.
         turns_long: AtomicU64,
         /// Packets that came from the ports.
         rx_packets: AtomicU64,
@@ -95,7 +95,15 @@ shared_record!(
         doorbells_lost: AtomicU64,
         /// Sends that the kernel refused.
         tx_errors: AtomicU64,
+        /// Longest turn without the kernel's part and without gaps, ns: what the worker itself took.
+        turn_work_max_ns: AtomicU64,
+        /// Longest time of one turn in the port's system calls, ns.
+        turn_kernel_max_ns: AtomicU64,
+        /// Longest stretch of a turn in which the worker did nothing, ns: an interrupt, another program, the hypervisor.
+        turn_gap_max_ns: AtomicU64,
+        /// Turns whose work was longer than 500 µs.
+        turns_long_work: AtomicU64,
         /// Zero.
-        reserve: [AtomicU64; 150],
+        reserve: [AtomicU64; 146],
     }
 );

@@ -49,6 +49,7 @@ impl Worker {
     }
 
     fn apply(&mut self, change: &Change, now: Now) {
+        self.step();
         match change.kind {
             change_kind::TRANSPORT => self.transport_changed(change.slot, now),
             change_kind::TRACK => self.track_changed(change.slot),
@@ -63,6 +64,7 @@ impl Worker {
     /// Reads every published record: at start, and where the change ring overflowed. A part of the slots per turn; where the
     /// next one begins, until all are read. Changes wait in their ring meanwhile.
     fn rescan(&mut self, at: u32, now: Now) -> Option<u32> {
+        self.step();
         if at == 0 {
             self.changes.catch_up();
             self.count(|counters| bump(&counters.rescans));

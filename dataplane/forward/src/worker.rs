@@ -132,6 +132,8 @@ pub struct Worker {
     pub(crate) closed_paths: Queue<PathSlot>,
     /// Members that packets under way have not reached, over all cohorts.
     pub(crate) pending: u64,
+    /// Counts what was taken up; see [`Worker::steps`].
+    pub(crate) steps: u64,
     /// Arrival times of the frames of the last tile, for the latency histogram.
     pub(crate) arrivals: [u64; TILE],
     pub(crate) arrival_count: usize,
@@ -204,6 +206,7 @@ impl Worker {
             byes: Queue::new(BYES),
             closed_paths: Queue::new(transports * PATHS),
             pending: 0,
+            steps: 0,
             arrivals: [0; TILE],
             arrival_count: 0,
             peers,
@@ -227,6 +230,17 @@ impl Worker {
     /// Takes the effects that have gathered.
     pub fn take_effects(&mut self) -> Effects {
         std::mem::take(&mut self.effects)
+    }
+
+    /// Counts entries of rings and queues, records and timers that were taken up. Between two clock reads in which it stands
+    /// still and no packet was received, the worker has done nothing: the time was somebody else's.
+    #[must_use]
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    pub(crate) fn step(&mut self) {
+        self.steps = self.steps.wrapping_add(1);
     }
 
     /// Arrival times (monotonic ns) of the frames that the last tile committed.

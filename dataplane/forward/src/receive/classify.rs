@@ -66,12 +66,14 @@ impl Worker {
                 is_more = false;
                 break;
             };
+            self.step();
             self.rung(&bell, now);
         }
         for _ in 0..BATCH {
             let Some(packet) = self.peers.get_mut(worker).and_then(|peer| peer.packets_in.pop()) else {
                 return is_more;
             };
+            self.step();
             self.count(|counters| bump(&counters.taken));
             let meta = RxMeta {
                 flow: packet.flow,

@@ -72,6 +72,7 @@ impl Worker {
                 return;
             }
             let Some(slot) = self.catching_up.pop() else { return };
+            self.step();
             if self.egresses.get(slot).is_some_and(|egress| egress.feed == Feed::CatchUp)
                 && !self.catch_up(port, slot, now, progress)
             {

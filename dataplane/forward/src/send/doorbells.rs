@@ -13,6 +13,7 @@ impl Worker {
     /// Rings for every stream that got packets since the last call.
     pub(crate) fn announce_stored(&mut self) {
         while let Some(slot) = self.announced.pop() {
+            self.step();
             let Some(ingress) = self.ingresses.get_mut(slot) else { continue };
             ingress.is_announced = false;
             let (id, mask) = (ingress.id, ingress.worker_mask);

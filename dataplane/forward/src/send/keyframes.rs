@@ -38,6 +38,7 @@ impl Worker {
     pub(crate) fn send_keyframe_requests<P: Port>(&mut self, port: &mut P, now: Now, progress: &mut Progress) {
         for _ in 0..self.keyframes.len() {
             let Some(slot) = self.keyframes.pop() else { return };
+            self.step();
             let Some(ingress) = self.ingresses.get_mut(slot) else { continue };
             if !ingress.keyframe_wanted {
                 continue;

@@ -56,6 +56,7 @@ impl Worker {
                 return;
             }
             let Some(leg) = self.wheel.expire(now.mono_ns) else { return };
+            self.step();
             self.leg_timer(port, leg, now, progress);
         }
     }
@@ -64,6 +65,7 @@ impl Worker {
     fn send_byes<P: Port>(&mut self, port: &mut P, progress: &mut Progress) {
         while !progress.is_done() && port.tx_room() > 0 {
             let Some((transport, ssrc)) = self.byes.pop() else { return };
+            self.step();
             let Some(leg) = self.leg_of(transport) else { continue };
             let Some(sender) = self.legs.get(leg).map(|leg| leg.rtcp_ssrc) else { continue };
             let mut plain = [0; 64];

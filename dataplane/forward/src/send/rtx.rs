@@ -48,6 +48,7 @@ impl Worker {
                 return;
             }
             let Some(request) = self.rtx.pop() else { return };
+            self.step();
             match self.retransmit(port, request, now) {
                 Some(Ok(len)) => {
                     progress.committed(len);

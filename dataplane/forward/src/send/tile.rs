@@ -89,6 +89,7 @@ impl Worker {
     fn send_replies<P: Port>(&mut self, port: &mut P, progress: &mut Progress) {
         while !progress.is_done() {
             let Some(reply) = self.replies.pop() else { return };
+            self.step();
             let known = self.leg_of(reply.transport).and_then(|leg| self.legs.get_mut(leg)).and_then(|leg| {
                 let index = leg.path_of(&reply.flow)?;
                 open_path(leg, index, self.config.dscp, port)
@@ -120,6 +121,7 @@ impl Worker {
     fn send_injected<P: Port>(&mut self, port: &mut P, progress: &mut Progress) {
         while !progress.is_done() {
             let Some(packet) = self.injects.pop() else { return };
+            self.step();
             let len = (packet.len as usize).min(DATAGRAM_SLOT_BYTES);
             let Some(leg) = self.leg_of(packet.transport) else {
                 self.count(|counters| bump(&counters.stale_references));
@@ -159,6 +161,7 @@ impl Worker {
             }
             let popped = if is_audio { self.audio.pop() } else { self.video.pop() };
             let Some(slot) = popped else { break };
+            self.step();
             let run = self.run_cohort(port, slot, now, progress);
             let queue = if is_audio { &mut self.audio } else { &mut self.video };
             let is_kept = match run {
