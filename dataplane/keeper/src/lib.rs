@@ -8,6 +8,8 @@
 
 pub mod handover;
 
+/// What the keeper asks for per UDP socket and direction, bytes.
+pub use dataplane_io::socket::BUFFER_BYTES as SOCKET_BUFFER_BYTES;
 pub use handover::{Handed, HandoverError, Role, SOCKET_NAME, ready, request};
 
 use std::path::PathBuf;

@@ -8,7 +8,7 @@ use crate::drops::{ByReason, Drops, explain_beside, explain_dropped, explain_ski
 use crate::status::{Status, Totals, WorkerStatus};
 
 /// Aligned columns: words to the left, numbers to the right.
-fn table(rows: &[Vec<String>]) -> String {
+pub(crate) fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let cells = |column: usize| rows.iter().filter_map(move |row| row.get(column));
     let widths: Vec<usize> =
@@ -27,15 +27,15 @@ fn table(rows: &[Vec<String>]) -> String {
     text
 }
 
-fn cells<const N: usize>(words: [&str; N]) -> Vec<String> {
+pub(crate) fn cells<const N: usize>(words: [&str; N]) -> Vec<String> {
     words.map(String::from).to_vec()
 }
 
-fn number(value: impl ToString) -> String {
+pub(crate) fn number(value: impl ToString) -> String {
     value.to_string()
 }
 
-fn optional(value: Option<impl ToString>) -> String {
+pub(crate) fn optional(value: Option<impl ToString>) -> String {
     value.map_or_else(|| "-".into(), number)
 }
 
@@ -227,7 +227,7 @@ fn us(value: f64) -> String {
 }
 
 /// Bytes in the largest binary unit that leaves a whole number before the point.
-fn bytes(count: u64) -> String {
+pub(crate) fn bytes(count: u64) -> String {
     let mut value = ratio(count, 1.0);
     for unit in ["B", "KiB", "MiB", "GiB"] {
         if value < 1024.0 {
