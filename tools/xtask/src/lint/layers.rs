@@ -9,13 +9,14 @@ use super::source;
 const DATAPLANE: &[(&str, u32)] = &[
     ("dataplane-abi", 0),
     ("dataplane-wire", 1),
+    ("ebpf-loader", 1),
     ("dataplane-shm", 2),
-    ("dataplane-io", 2),
     ("dataplane-srtp", 2),
     ("dataplane-congestion", 2),
-    ("dataplane-forward", 3),
-    ("dataplane-keeper", 3),
-    ("dataplane-daemon", 4),
+    ("dataplane-io", 3),
+    ("dataplane-forward", 4),
+    ("dataplane-keeper", 4),
+    ("dataplane-daemon", 5),
 ];
 
 /// The control plane: protocol cores beside each other, then what combines them.
