@@ -3,6 +3,7 @@
 //! offer is echoed. An answer must never contain a payload type, an identifier or an attribute that the offer has not,
 //! except for what is the server's own.
 
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 use crate::codec::{Codec, CodecKind, Feedback};
@@ -18,7 +19,7 @@ const ACCEPTED_PROTOS: [&str; 3] = ["UDP/TLS/RTP/SAVPF", "UDP/TLS/RTP/SAVP", "RT
 const MAX_ONE_BYTE_ID: u8 = 14;
 
 /// Our side of the DTLS handshake.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum DtlsRole {
     /// We wait for the client's hello (`a=setup:passive`).
     Server,
@@ -27,7 +28,7 @@ pub enum DtlsRole {
 }
 
 /// What the DTLS handshake needs from the offer.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DtlsFacts {
     /// Our role.
     pub we_are: DtlsRole,
@@ -83,17 +84,24 @@ pub(crate) enum Decision<'a> {
     Reject(String),
 }
 
-/// An accepted m-line.
-pub(crate) struct Section<'a> {
-    pub(crate) media: &'a OfferedMedia,
-    pub(crate) mid: &'a Mid,
-    pub(crate) flow: Flow,
+/// A codec as the answer writes it.
+pub(crate) struct AnsweredCodec<'a> {
     pub(crate) codec: &'a Codec,
     pub(crate) kind: CodecKind,
     pub(crate) rtx_pt: Option<Pt>,
     /// Parameters as `a=fmtp` writes them, empty for no line.
     pub(crate) fmtp: String,
     pub(crate) feedback: Feedback,
+}
+
+/// An accepted m-line.
+pub(crate) struct Section<'a> {
+    pub(crate) media: &'a OfferedMedia,
+    pub(crate) mid: &'a Mid,
+    pub(crate) flow: Flow,
+    pub(crate) codec: AnsweredCodec<'a>,
+    /// Further codecs, for an m-line in which the codec may change from packet to packet.
+    pub(crate) alternatives: Vec<AnsweredCodec<'a>>,
     pub(crate) extensions: Vec<AnsweredExtension>,
     /// Accepted encodings of a simulcast track.
     pub(crate) rids: Vec<&'a OfferedRid>,
@@ -105,6 +113,11 @@ impl Section<'_> {
     /// The negotiated header extensions without their text.
     pub(crate) fn extensions(&self) -> Vec<Extension> {
         self.extensions.iter().map(|answered| answered.extension).collect()
+    }
+
+    /// All its codecs, in the order of the answer.
+    pub(crate) fn codecs(&self) -> impl Iterator<Item = &AnsweredCodec<'_>> {
+        std::iter::once(&self.codec).chain(&self.alternatives)
     }
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Codecs of an m-line and the question whether two ends mean the same by them.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 use crate::h264::H264Format;
@@ -9,7 +10,7 @@ use crate::limits::MAX_FMTP_BYTES;
 use crate::offer::MediaKind;
 
 /// A codec that the forwarding path knows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum CodecKind {
     /// Opus (RFC 7587), 48 kHz, two channels in SDP whatever is sent.
     Opus,
@@ -102,6 +103,19 @@ impl CodecKind {
     }
 }
 
+impl Feedback {
+    /// What both have.
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self {
+            nack: self.nack && other.nack,
+            pli: self.pli && other.pli,
+            fir: self.fir && other.fir,
+            transport_cc: self.transport_cc && other.transport_cc,
+            remb: self.remb && other.remb,
+        }
+    }
+}
+
 impl fmt::Display for CodecKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
@@ -109,7 +123,8 @@ impl fmt::Display for CodecKind {
 }
 
 /// The parameters of an `a=fmtp` line: `key=value` or a bare word, separated by semicolons, in the order written.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
 pub struct Fmtp(Vec<(String, Option<String>)>);
 
 impl Fmtp {
@@ -153,6 +168,18 @@ impl Fmtp {
     }
 }
 
+impl From<String> for Fmtp {
+    fn from(text: String) -> Self {
+        Self::parse(&text)
+    }
+}
+
+impl From<Fmtp> for String {
+    fn from(fmtp: Fmtp) -> Self {
+        fmtp.to_string()
+    }
+}
+
 impl fmt::Display for Fmtp {
     /// The parameters as `a=fmtp` writes them after the payload type.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -168,7 +195,7 @@ impl fmt::Display for Fmtp {
 }
 
 /// Feedback messages of a codec (`a=rtcp-fb`, RFC 4585 §4.2), of those that the server can use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Feedback {
     /// `nack`.
     pub nack: bool,

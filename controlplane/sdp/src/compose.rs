@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use sdp_types::{Attribute, Connection, Media, Origin, Session};
 
-use crate::answer::{AnsweredExtension, Decision, DtlsRole, Section, accepted, tagged};
+use crate::answer::{AnsweredCodec, AnsweredExtension, Decision, DtlsRole, Section, accepted, tagged};
 use crate::codec::Feedback;
 use crate::offer::{HashAlgorithm, Offer, OfferedMedia};
 use crate::server::{Candidate, ServerParams};
@@ -99,11 +99,9 @@ fn accepted_media(
     let default = server.candidates.first();
     let ip = default.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |candidate| candidate.ip);
     let port = default.map_or(DISCARD_PORT, |candidate| candidate.port);
-    let formats = match section.rtx_pt {
-        Some(rtx_pt) => format!("{} {rtx_pt}", section.codec.pt),
-        None => section.codec.pt.to_string(),
-    };
-    let mut media = media_of(section.media, port, ip, formats);
+    let pts = section.codecs().flat_map(|answered| std::iter::once(answered.codec.pt).chain(answered.rtx_pt));
+    let formats: Vec<String> = pts.map(|pt| pt.to_string()).collect();
+    let mut media = media_of(section.media, port, ip, formats.join(" "));
     let lines = &mut media.attributes;
     lines.push(Attribute::with_value("mid", section.mid));
     lines.push(Attribute::new(section.flow.attribute()));
@@ -118,7 +116,9 @@ fn accepted_media(
     for AnsweredExtension { line, .. } in &section.extensions {
         lines.push(Attribute::with_value("extmap", line));
     }
-    push_codec(lines, section);
+    for answered in section.codecs() {
+        push_codec(lines, answered);
+    }
     for (name, value) in &section.more {
         lines.push(Attribute::with_value(name, value));
     }
@@ -146,21 +146,21 @@ fn push_transport(lines: &mut Vec<Attribute>, server: &ServerParams, role: DtlsR
     lines.push(Attribute::with_value("setup", setup));
 }
 
-fn push_codec(lines: &mut Vec<Attribute>, section: &Section<'_>) {
-    let codec = section.codec;
+fn push_codec(lines: &mut Vec<Attribute>, answered: &AnsweredCodec<'_>) {
+    let codec = answered.codec;
     let channels = if codec.channels > 1 { format!("/{}", codec.channels) } else { String::new() };
     let rtpmap = format!("{} {}/{}{channels}", codec.pt, codec.name, codec.clock_rate);
     lines.push(Attribute::with_value("rtpmap", rtpmap));
-    let Feedback { nack, pli, fir, transport_cc, remb } = section.feedback;
+    let Feedback { nack, pli, fir, transport_cc, remb } = answered.feedback;
     let messages =
         [(nack, "nack"), (pli, "nack pli"), (fir, "ccm fir"), (transport_cc, "transport-cc"), (remb, "goog-remb")];
     for (_, message) in messages.into_iter().filter(|(is_on, _)| *is_on) {
         lines.push(Attribute::with_value("rtcp-fb", format!("{} {message}", codec.pt)));
     }
-    if !section.fmtp.is_empty() {
-        lines.push(Attribute::with_value("fmtp", format!("{} {}", codec.pt, section.fmtp)));
+    if !answered.fmtp.is_empty() {
+        lines.push(Attribute::with_value("fmtp", format!("{} {}", codec.pt, answered.fmtp)));
     }
-    if let Some(rtx_pt) = section.rtx_pt {
+    if let Some(rtx_pt) = answered.rtx_pt {
         lines.push(Attribute::with_value("rtpmap", format!("{rtx_pt} rtx/{}", codec.clock_rate)));
         lines.push(Attribute::with_value("fmtp", format!("{rtx_pt} apt={}", codec.pt)));
     }

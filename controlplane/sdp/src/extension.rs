@@ -2,9 +2,10 @@
 //! RTP header extensions by name (RFC 8285, rule G9). An extension that is not listed here is never negotiated.
 
 use crate::offer::Direction;
+use serde::{Deserialize, Serialize};
 
 /// A header extension that the forwarding path knows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum ExtKind {
     /// `sdes:mid` (RFC 9143 §15).
     Mid,
@@ -99,7 +100,7 @@ pub struct ExtMap {
 }
 
 /// A negotiated header extension: what packets of the m-line carry under which identifier.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Extension {
     /// Identifier on the wire, 1..=255; beyond 14 only the two-byte form carries it (RFC 8285 §4.3).
     pub id: u8,

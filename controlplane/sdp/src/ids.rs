@@ -2,24 +2,27 @@
 //! The names that SDP gives to m-lines, encodings, payload formats and streams. They must never be built from text
 //! that the grammar does not allow, because they are written back into answers and into forwarding tables.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 use crate::limits::{MAX_MID_BYTES, MAX_RID_BYTES};
 
 /// Payload type of an RTP packet, 0..=127 (RFC 3550 §5.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Pt(pub u8);
 
 /// Synchronisation source of an RTP stream (RFC 3550 §3).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Ssrc(pub u32);
 
 /// The identification of an m-line (RFC 5888 §4, RFC 9143 §15): a token of at most 16 bytes.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Mid(String);
 
 /// The identification of an encoding (RFC 8851 §4): letters, digits, `-` and `_`, at most 16 bytes.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Rid(String);
 
 impl Mid {
@@ -46,6 +49,34 @@ impl Rid {
     /// The text of the rid, as the RtpStreamId header extension carries it.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl TryFrom<String> for Mid {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Self::parse(&text).ok_or("not a mid")
+    }
+}
+
+impl From<Mid> for String {
+    fn from(mid: Mid) -> Self {
+        mid.0
+    }
+}
+
+impl TryFrom<String> for Rid {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Self::parse(&text).ok_or("not a rid")
+    }
+}
+
+impl From<Rid> for String {
+    fn from(rid: Rid) -> Self {
+        rid.0
     }
 }
 

@@ -2,8 +2,11 @@
 //! Offers in, answers out: SDP as WebRTC speaks it (RFC 8829 JSEP, RFC 9143 BUNDLE).
 //!
 //! ```text
-//!  text ── Offer::parse ──► Offer ──┬── answer_publisher ──► PublisherAnswer { sdp, facts for the tables }
-//!                                   └── answer_viewer    ──► ViewerAnswer    { sdp, facts for the tables }
+//!  text ── Offer::parse ──► Offer ──┬── answer_publisher   ──► PublisherAnswer   { sdp, facts for the tables }
+//!                                   ├── answer_viewer      ──► ViewerAnswer      { sdp, facts for the tables }
+//!                                   └── answer_participant ──► ParticipantAnswer { sdp, facts, Negotiated }
+//!                                             ▲                                              │ for the next offer
+//!                                             └──────────────────────────────────────────────┘
 //! ```
 //!
 //! The browser always offers and the server always answers, over one bundled transport, as an ICE-lite agent.
@@ -23,8 +26,10 @@ mod extension;
 mod h264;
 mod ids;
 pub mod limits;
+mod negotiated;
 mod offer;
 mod parse;
+mod participant;
 mod policy;
 mod publisher;
 mod server;
@@ -36,10 +41,12 @@ pub use error::{Place, SdpError, SdpErrorKind};
 pub use extension::{ExtKind, ExtMap, Extension};
 pub use h264::{H264Format, H264Profile};
 pub use ids::{Mid, Pt, Rid, Ssrc};
+pub use negotiated::{Negotiated, NegotiatedSection, SectionUse, SlotIdentity};
 pub use offer::{
     Direction, Fingerprint, HashAlgorithm, IceParams, MediaKind, Msid, Offer, OfferedCandidate, OfferedEncoding,
     OfferedMedia, OfferedRid, Setup, SsrcInfo, Transport,
 };
+pub use participant::{NewSlot, ParticipantAnswer, ParticipantError, Slot, SlotCodec, Standing, answer_participant};
 pub use policy::{ExtensionPolicy, FeedbackPolicy, Policy};
 pub use publisher::{PublishedTrack, PublisherAnswer, answer_publisher};
 pub use server::{Candidate, ServerParams};

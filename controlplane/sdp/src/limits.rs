@@ -2,11 +2,13 @@
 //! What an offer may hold at most. Beyond it the offer is refused with the limit in the error, never truncated.
 
 /// Bytes of an offer's text.
-pub const MAX_TEXT_BYTES: usize = 64 * 1024;
-/// Lines of an offer: twice what a Chromium offer with 64 slots has per m-line on average.
-pub const MAX_LINES: usize = 8 * 1024;
-/// m-lines of an offer.
-pub const MAX_MEDIA: usize = 64;
+pub const MAX_TEXT_BYTES: usize = 512 * 1024;
+/// Lines of an offer: twice what a Chromium offer with 98 slots has on average.
+pub const MAX_LINES: usize = 16 * 1024;
+/// m-lines of an offer: all slots, eight tracks, and some that are gone.
+pub const MAX_MEDIA: usize = 128;
+/// Slots of one kind in one PeerConnection.
+pub const MAX_SLOTS_PER_KIND: usize = 49;
 /// Payload types of one m-line (RFC 3551: seven bits).
 pub const MAX_CODECS: usize = 128;
 /// Bytes of one `a=fmtp` value.

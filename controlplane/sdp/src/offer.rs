@@ -2,6 +2,7 @@
 //! An offer with its meaning: what a client says that it has, wants and is. Whether that is acceptable is decided by
 //! the answers; here only grammar and bounds are. It must never print an ICE password.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -11,7 +12,7 @@ use crate::extension::ExtMap;
 use crate::ids::{Mid, Rid, Ssrc};
 
 /// What an m-line is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum MediaKind {
     /// `m=audio`.
     Audio,
@@ -48,7 +49,7 @@ pub enum Setup {
 }
 
 /// Hash of a certificate fingerprint that is good enough, weakest first (RFC 8122 §5; MD5 and SHA-1 are not).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum HashAlgorithm {
     /// SHA-256, 32 bytes.
     Sha256,
@@ -59,7 +60,7 @@ pub enum HashAlgorithm {
 }
 
 /// Hash of a DTLS certificate (`a=fingerprint`).
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Fingerprint {
     /// Hash function.
     pub algorithm: HashAlgorithm,
@@ -68,7 +69,7 @@ pub struct Fingerprint {
 }
 
 /// ICE credentials of the client. `Debug` leaves the password out.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IceParams {
     /// Username fragment.
     pub ufrag: String,
@@ -96,7 +97,7 @@ pub struct OfferedCandidate {
 }
 
 /// Ids of the MediaStream and its track (RFC 8830).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Msid {
     /// MediaStream id, `-` for none.
     pub stream: String,
@@ -212,6 +213,18 @@ pub struct Offer {
     pub extmap_allow_mixed: bool,
     /// m-lines in the offer's order.
     pub media: Vec<OfferedMedia>,
+}
+
+impl MediaKind {
+    /// The word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Audio => "audio",
+            Self::Video => "video",
+            Self::Application => "application",
+            Self::Other => "other",
+        }
+    }
 }
 
 impl OfferedMedia {

@@ -55,6 +55,9 @@ pub struct Policy {
     /// Among the H.264 formats of a publisher, take constrained baseline in packetization mode 1 if it is there:
     /// the one that every H.264 receiver decodes. False takes the first acceptable format.
     pub prefers_constrained_baseline: bool,
+    /// The video codec that participants of a call send if they offer it, wherever it stands: the one that every
+    /// other participant decodes. `None` takes the first acceptable format.
+    pub participant_video: Option<CodecKind>,
 }
 
 impl ExtensionPolicy {
@@ -120,6 +123,7 @@ impl Default for Policy {
             max_video_tracks: 4,
             max_encodings: 3,
             prefers_constrained_baseline: true,
+            participant_video: Some(CodecKind::Vp8),
         }
     }
 }

@@ -2,11 +2,13 @@
 //! The answer to a publisher (WHIP, RFC 9725): one codec per track, simulcast as offered. It must never accept a track
 //! that could not be told from another on the wire.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 use crate::answer::{
-    Decision, DtlsFacts, Flow, Rejected, Section, accepted, check_extension_ids, check_offer, codec_names, gate,
-    is_usable_pt, negotiate_extensions, negotiate_feedback, negotiate_transport, nothing_accepted, rejected, tagged,
+    AnsweredCodec, Decision, DtlsFacts, Flow, Rejected, Section, accepted, check_extension_ids, check_offer,
+    codec_names, gate, is_usable_pt, negotiate_extensions, negotiate_feedback, negotiate_transport, nothing_accepted,
+    rejected, tagged,
 };
 use crate::codec::{Codec, CodecKind, Feedback, Fmtp};
 use crate::compose::compose;
@@ -19,7 +21,7 @@ use crate::policy::Policy;
 use crate::server::ServerParams;
 
 /// A track that a publisher sends.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PublishedTrack {
     /// Position of its m-line in the offer, the first is 0.
     pub index: usize,
@@ -156,18 +158,27 @@ fn decide<'a>(
     if flow == Flow::ToServer && taken.is_full(media.kind, policy) {
         return Ok(Decision::Reject("there are more tracks of its kind than one participant may publish".to_owned()));
     }
+    Ok(Decision::Accept(Box::new(sending_section(media, mid, flow, (codec, kind), policy))))
+}
+
+/// An m-line of a publisher in one codec.
+pub(crate) fn sending_section<'a>(
+    media: &'a OfferedMedia,
+    mid: &'a Mid,
+    flow: Flow,
+    (codec, kind): (&'a Codec, CodecKind),
+    policy: &Policy,
+) -> Section<'a> {
     let feedback = negotiate_feedback(codec, &policy.publisher_feedback);
-    let extensions = negotiate_extensions(media, flow, &policy.publisher_extensions, feedback);
+    let rtx_pt = codec.rtx_pt.filter(|pt| is_usable_pt(*pt));
+    let fmtp = answered_fmtp(kind, &codec.fmtp).to_string();
     let mut section = Section {
         media,
         mid,
         flow,
-        codec,
-        kind,
-        rtx_pt: codec.rtx_pt.filter(|pt| is_usable_pt(*pt)),
-        fmtp: answered_fmtp(kind, &codec.fmtp).to_string(),
-        feedback,
-        extensions,
+        codec: AnsweredCodec { codec, kind, rtx_pt, fmtp, feedback },
+        alternatives: Vec::new(),
+        extensions: negotiate_extensions(media, flow, &policy.publisher_extensions, feedback),
         rids: Vec::new(),
         more: Vec::new(),
     };
@@ -175,16 +186,19 @@ fn decide<'a>(
         section.rids = accepted_rids(&section, policy);
         section.more = simulcast_lines(&section.rids, codec.pt);
     }
-    Ok(Decision::Accept(Box::new(section)))
+    section
+}
+
+/// The codec of a format, if a publisher may send it in this m-line.
+pub(crate) fn accepted_kind(media: &OfferedMedia, codec: &Codec, policy: &Policy) -> Option<CodecKind> {
+    let kind = codec.kind.filter(|kind| policy.codecs(media.kind).contains(kind))?;
+    (kind.accepts(&codec.fmtp) && is_usable_pt(codec.pt)).then_some(kind)
 }
 
 /// The first codec of the offer that is accepted; of an H.264 offer the format that most receivers decode, if the
 /// policy wants it.
-fn choose_codec<'a>(media: &'a OfferedMedia, policy: &Policy) -> Option<(&'a Codec, CodecKind)> {
-    let accepted = |codec: &'a Codec| {
-        let kind = codec.kind.filter(|kind| policy.codecs(media.kind).contains(kind))?;
-        (kind.accepts(&codec.fmtp) && is_usable_pt(codec.pt)).then_some((codec, kind))
-    };
+pub(crate) fn choose_codec<'a>(media: &'a OfferedMedia, policy: &Policy) -> Option<(&'a Codec, CodecKind)> {
+    let accepted = |codec: &'a Codec| Some((codec, accepted_kind(media, codec, policy)?));
     let (first, kind) = media.codecs.iter().find_map(accepted)?;
     if kind != CodecKind::H264 || !policy.prefers_constrained_baseline {
         return Some((first, kind));
@@ -225,7 +239,7 @@ fn accepted_rids<'a>(section: &Section<'a>, policy: &Policy) -> Vec<&'a OfferedR
     }
     let described = |encoding: &OfferedEncoding| {
         let rid = media.rids.iter().find(|rid| rid.is_send && rid.rid == encoding.rid)?;
-        (rid.pts.is_empty() || rid.pts.contains(&section.codec.pt)).then_some(rid)
+        (rid.pts.is_empty() || rid.pts.contains(&section.codec.codec.pt)).then_some(rid)
     };
     media.simulcast_send.iter().filter_map(described).take(policy.max_encodings).collect()
 }
@@ -264,22 +278,24 @@ fn told_ssrcs(media: &OfferedMedia, has_rtx: bool) -> Vec<(Ssrc, Option<Ssrc>)> 
     primaries.into_iter().map(|ssrc| (ssrc, rtx_of(ssrc).filter(|_| has_rtx))).collect()
 }
 
-fn published_track(section: &Section<'_>) -> PublishedTrack {
+/// The track that an accepted m-line carries.
+pub(crate) fn published_track(section: &Section<'_>) -> PublishedTrack {
     let media = section.media;
+    let AnsweredCodec { codec, kind, rtx_pt, feedback, .. } = section.codec;
     let rids = section.rids.iter().map(|offered| offered.rid.clone()).collect();
     PublishedTrack {
         index: media.index,
         mid: section.mid.clone(),
         kind: media.kind,
-        codec: section.kind,
-        pt: section.codec.pt,
-        rtx_pt: section.rtx_pt,
-        clock_rate: section.codec.clock_rate,
-        fmtp: section.codec.fmtp.clone(),
-        ssrcs: told_ssrcs(media, section.rtx_pt.is_some()),
+        codec: kind,
+        pt: codec.pt,
+        rtx_pt,
+        clock_rate: codec.clock_rate,
+        fmtp: codec.fmtp.clone(),
+        ssrcs: told_ssrcs(media, rtx_pt.is_some()),
         rids,
         extensions: section.extensions(),
-        feedback: section.feedback,
+        feedback,
         rtcp_rsize: media.rtcp_rsize,
         extmap_allow_mixed: media.extmap_allow_mixed,
         cname: media.ssrcs.iter().find_map(|info| info.cname.clone()),

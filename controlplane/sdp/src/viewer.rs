@@ -5,8 +5,8 @@
 use std::fmt;
 
 use crate::answer::{
-    Decision, DtlsFacts, Flow, Rejected, Section, check_extension_ids, check_offer, codec_names, gate, is_usable_pt,
-    negotiate_extensions, negotiate_feedback, negotiate_transport, nothing_accepted, rejected, tagged,
+    AnsweredCodec, Decision, DtlsFacts, Flow, Rejected, Section, check_extension_ids, check_offer, codec_names, gate,
+    is_usable_pt, negotiate_extensions, negotiate_feedback, negotiate_transport, nothing_accepted, rejected, tagged,
 };
 use crate::codec::{Codec, CodecKind, Feedback, Fmtp};
 use crate::compose::compose;
@@ -215,14 +215,22 @@ fn section_for<'a>(
         media,
         mid,
         flow: Flow::FromServer,
-        codec,
-        kind: track.codec,
-        rtx_pt,
-        fmtp: answered_fmtp(codec, track).to_string(),
-        feedback,
+        codec: AnsweredCodec {
+            codec,
+            kind: track.codec,
+            rtx_pt,
+            fmtp: answered_fmtp(codec, track).to_string(),
+            feedback,
+        },
+        alternatives: Vec::new(),
         extensions: negotiate_extensions(media, Flow::FromServer, &policy.viewer_extensions, feedback),
         rids: Vec::new(),
-        more: stream_lines(track, track.rtx_ssrc.filter(|_| rtx_pt.is_some())),
+        more: stream_lines(
+            (&track.msid_stream, &track.msid_track),
+            &track.cname,
+            track.ssrc,
+            track.rtx_ssrc.filter(|_| rtx_pt.is_some()),
+        ),
     }
 }
 
@@ -243,14 +251,19 @@ fn answered_fmtp(codec: &Codec, track: &SendTrack) -> Fmtp {
 }
 
 /// `a=msid` (RFC 8830) and the SSRCs with their FID group (RFC 5576 §4.2).
-fn stream_lines(track: &SendTrack, rtx_ssrc: Option<Ssrc>) -> Vec<(&'static str, String)> {
-    let msid = format!("{} {}", token(&track.msid_stream), token(&track.msid_track));
-    let cname = token(&track.cname);
+pub(crate) fn stream_lines(
+    (stream, track): (&str, &str),
+    cname: &str,
+    ssrc: Ssrc,
+    rtx_ssrc: Option<Ssrc>,
+) -> Vec<(&'static str, String)> {
+    let msid = format!("{} {}", token(stream), token(track));
+    let cname = token(cname);
     let mut lines = vec![("msid", msid.clone())];
     if let Some(rtx_ssrc) = rtx_ssrc {
-        lines.push(("ssrc-group", format!("FID {} {rtx_ssrc}", track.ssrc)));
+        lines.push(("ssrc-group", format!("FID {ssrc} {rtx_ssrc}")));
     }
-    for ssrc in std::iter::once(track.ssrc).chain(rtx_ssrc) {
+    for ssrc in std::iter::once(ssrc).chain(rtx_ssrc) {
         lines.push(("ssrc", format!("{ssrc} cname:{cname}")));
         lines.push(("ssrc", format!("{ssrc} msid:{msid}")));
     }
@@ -270,19 +283,20 @@ fn token(name: &str) -> String {
 }
 
 fn viewer_leg(send_index: usize, section: &Section<'_>, track: &SendTrack) -> ViewerLeg {
+    let AnsweredCodec { codec, rtx_pt, feedback, .. } = section.codec;
     ViewerLeg {
         send_index,
         index: section.media.index,
         mid: section.mid.clone(),
         kind: section.media.kind,
         codec: track.codec,
-        pt: section.codec.pt,
-        rtx_pt: section.rtx_pt,
-        clock_rate: section.codec.clock_rate,
+        pt: codec.pt,
+        rtx_pt,
+        clock_rate: codec.clock_rate,
         ssrc: track.ssrc,
-        rtx_ssrc: track.rtx_ssrc.filter(|_| section.rtx_pt.is_some()),
+        rtx_ssrc: track.rtx_ssrc.filter(|_| rtx_pt.is_some()),
         extensions: section.extensions(),
-        feedback: section.feedback,
+        feedback,
         rtcp_rsize: section.media.rtcp_rsize,
         extmap_allow_mixed: section.media.extmap_allow_mixed,
     }

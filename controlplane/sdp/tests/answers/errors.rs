@@ -133,7 +133,7 @@ fn what_is_too_large_is_refused_before_it_is_read() {
     assert!(error(&long).starts_with("SDP text too large in the session part: "));
     assert!(error(&"a\n".repeat(9_000)).starts_with("SDP text too large in the session part: 9000 lines"));
     let many = format!("v=0\r\ns=-\r\nt=0 0\r\n{}", "m=audio 9 UDP/TLS/RTP/SAVPF 0\r\n".repeat(65));
-    assert_eq!(error(&many), "m= too large in the session part: 65 m-lines, at most 64");
+    assert_eq!(error(&many), "m= too large in the session part: 129 m-lines, at most 128");
     let candidates = "a=candidate:1 1 udp 1 192.0.2.1 9 typ host\r\n".repeat(65);
     let error_of = |more: &str| error(&format!("{offer}{more}"));
     assert_eq!(error_of(&candidates), "a=candidate too large in m-line 2 (mid 1): more than 64 lines");
