@@ -5,7 +5,7 @@
 //!  FrameTableHeader | FrameRings × queue × worker (a cache line each) | one byte per frame: free, fill, tx, worker n
 //! ```
 //!
-//! It lies beside the UMEM, in a memfd of its own or in a region of one, and outlives the data plane: AF_XDP rings alone do
+//! It lies beside the UMEM, in a memfd of its own or in a region of one (behind the geometry), and outlives the data plane: AF_XDP rings alone do
 //! not tell a frame that the dead worker held from one that the kernel still holds. It must never hold what follows from
 //! the bytes: free lists are derived. A table of another version is refused, never migrated.
 
@@ -59,6 +59,51 @@ shared_record!(
         reserve: [AtomicU64; 4],
     }
 );
+
+record!(
+    /// What an AF_XDP port was made for: written once by the keeper in front of the frame table, read by the data plane.
+    UmemGeometry, version 1, size 128 {
+        /// Record version; zero until the record is complete.
+        version: u16,
+        /// Record size.
+        size: u16,
+        /// The interface's index.
+        interface: u32,
+        /// Receive queues that are served.
+        queues: u16,
+        /// Workers.
+        workers: u16,
+        /// Bytes of a frame.
+        frame_bytes: u32,
+        /// Frames to receive into, per queue.
+        rx_frames: u32,
+        /// Frames to send from, per worker.
+        tx_frames: u32,
+        /// Entries of a socket's rx ring.
+        rx_ring: u32,
+        /// Entries of a socket's tx ring.
+        tx_ring: u32,
+        /// Entries of a queue's fill ring.
+        fill_ring: u32,
+        /// Entries of a queue's completion ring.
+        completion_ring: u32,
+        /// The interface's MTU.
+        mtu: u32,
+        /// Version of the classifier's maps.
+        classifier: u32,
+        /// The interface's address.
+        mac: [u8; 6],
+        /// How the classifier is attached: 1 native, 2 generic.
+        mode: u8,
+        /// Zero.
+        reserve_mode: u8,
+        /// Zero.
+        reserve: [u32; 18],
+    }
+);
+
+/// Bytes between the start of the memfd and the frame table in it: a page, which holds the [`UmemGeometry`].
+pub const GEOMETRY_BYTES: usize = 4096;
 
 /// Set in a word of [`FrameRings`] from the first reservation on.
 pub const RING_USED: u64 = 1 << 32;

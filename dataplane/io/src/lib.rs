@@ -19,6 +19,7 @@ pub mod socket;
 pub mod sockets;
 pub mod uring;
 pub mod wait;
+pub mod xdp;
 
 mod ancillary;
 mod clock;

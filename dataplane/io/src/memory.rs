@@ -4,19 +4,38 @@
 //! It hands out plain slices only through `unsafe` calls, since the kernel may be writing to any part of it.
 
 use core::ptr::NonNull;
+use std::os::fd::BorrowedFd;
 
-use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
 
 use crate::socket::SetupError;
 
-/// An anonymous private mapping.
+/// A mapping: anonymous and private, or of a file that the kernel shares.
 #[derive(Debug)]
 pub(crate) struct Region {
     base: NonNull<u8>,
     len: usize,
 }
 
+// SAFETY: a region may move between threads because it is memory of the process, bound to no thread, and has one owner.
+unsafe impl Send for Region {}
+
 impl Region {
+    /// Maps `len` bytes of a file from byte `offset` on, shared; all pages are there when this returns.
+    pub(crate) fn of_file(
+        what: &'static str,
+        file: BorrowedFd<'_>,
+        offset: u64,
+        len: usize,
+    ) -> Result<Self, SetupError> {
+        let (protection, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED | MapFlags::POPULATE);
+        // SAFETY: because no address is asked for, the kernel chooses unused ones and no existing object is replaced.
+        let base = unsafe { mmap(core::ptr::null_mut(), len, protection, flags, file, offset) };
+        let base = base.map_err(SetupError::errno(what))?.cast::<u8>();
+        let base = NonNull::new(base).ok_or_else(|| SetupError::errno(what)(rustix::io::Errno::NOMEM))?;
+        Ok(Self { base, len })
+    }
+
     /// Maps `len` bytes, page aligned; pages are taken as they are touched.
     pub(crate) fn new(len: usize) -> Result<Self, SetupError> {
         let refused = |error: rustix::io::Errno| SetupError { what: "mmap of packet frames", source: error.into() };

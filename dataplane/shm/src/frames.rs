@@ -10,7 +10,7 @@
 //!
 //! Every step is one publishing store, and after each of them the bytes, the reserved positions and the rings together say
 //! where every frame is. Free lists are the workers' own and rebuilt from the bytes. It must never free a frame because it is
-//! in no ring: that frame may be the kernel's. No port uses it yet.
+//! in no ring: that frame may be the kernel's. Its user is the AF_XDP port.
 
 use core::mem::size_of;
 use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -325,6 +325,26 @@ impl FrameTable {
             RingKind::Tx => &rings.tx,
             RingKind::Completion => &rings.completion,
         })
+    }
+
+    /// Frees every frame and forgets every ring: for the first port on fresh rings, when the kernel has let go of all
+    /// earlier ones (their sockets are closed and the queues can be bound again). Nobody else uses the table meanwhile.
+    ///
+    /// # Errors
+    /// None that a table of its own shape gives.
+    pub fn free_all(&self) -> Result<(), FrameRefused> {
+        for queue in 0..self.shape.queues {
+            for worker in (0..self.shape.workers).map(WorkerId) {
+                for kind in RingKind::ALL {
+                    let ring = Ring { kind, queue, worker };
+                    publish::store_u64(self.word(ring).ok_or(FrameRefused::NoRing(ring))?, 0);
+                }
+            }
+        }
+        for frame in 0..self.shape.frames {
+            self.mark(frame, FrameState::Free)?;
+        }
+        Ok(())
     }
 
     /// Who holds a frame; none when there is no such frame or its byte is no known code.
