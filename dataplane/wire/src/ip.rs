@@ -4,8 +4,8 @@
 //! Must never reassemble: a fragment is flagged and left to the kernel. IPv6 extension headers other than the fragment
 //! header are not ours.
 
-use crate::bytes::{array, be16, slice, u8_at};
 use crate::udp::FrameError;
+use crate::window::Window;
 
 /// Protocol number of UDP.
 pub const PROTOCOL_UDP: u8 = 17;
@@ -43,6 +43,29 @@ pub struct IpPacket<'a> {
     pub payload: &'a [u8],
 }
 
+/// The header of an IP packet, with where its payload lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IpHead {
+    /// Source address; IPv4 as `::ffff:a.b.c.d`.
+    pub src_ip: [u8; 16],
+    /// Destination address; IPv4 as `::ffff:a.b.c.d`.
+    pub dst_ip: [u8; 16],
+    /// Whether the packet is IPv4.
+    pub is_ipv4: bool,
+    /// Protocol of the payload; for an IPv6 fragment the one named in the fragment header.
+    pub protocol: u8,
+    /// Whether the payload is a part of a larger packet.
+    pub is_fragment: bool,
+    /// The two ECN bits (RFC 3168).
+    pub ecn: u8,
+    /// TTL or hop limit.
+    pub hop_limit: u8,
+    /// Bytes in front of the payload.
+    pub header_len: usize,
+    /// Bytes of header and payload; the window has as many.
+    pub total_len: usize,
+}
+
 /// `::ffff:a.b.c.d` of an IPv4 address.
 #[inline]
 #[must_use]
@@ -67,25 +90,7 @@ pub const fn unmap_v4(ip: &[u8; 16]) -> Option<[u8; 4]> {
 /// [`FrameError::Truncated`] or [`FrameError::BadIp`] when version or lengths do not agree with the bytes.
 #[inline]
 pub fn parse_v4(packet: &[u8]) -> Result<IpPacket<'_>, FrameError> {
-    let fixed: [u8; V4_HEADER_MIN] = array(packet, 0).ok_or(FrameError::Truncated)?;
-    let [version_ihl, tos, len_hi, len_lo, _, _, frag_hi, frag_lo, ttl, protocol, _, _, s0, s1, s2, s3, d0, d1, d2, d3] =
-        fixed;
-    let header_len = usize::from(version_ihl & 0x0F).saturating_mul(4);
-    let total_len = usize::from(u16::from_be_bytes([len_hi, len_lo]));
-    if version_ihl >> 4 != 4 || header_len < V4_HEADER_MIN || total_len < header_len {
-        return Err(FrameError::BadIp);
-    }
-    Ok(IpPacket {
-        src_ip: map_v4([s0, s1, s2, s3]),
-        dst_ip: map_v4([d0, d1, d2, d3]),
-        is_ipv4: true,
-        protocol,
-        is_fragment: u16::from_be_bytes([frag_hi, frag_lo]) & V4_FRAGMENT_MASK != 0,
-        ecn: tos & 3,
-        hop_limit: ttl,
-        header_len,
-        payload: packet.get(header_len..total_len).ok_or(FrameError::Truncated)?,
-    })
+    with_payload(packet, &parse_v4_head(packet, 0)?)
 }
 
 /// Parses an IPv6 packet, looking through one fragment header.
@@ -94,34 +99,94 @@ pub fn parse_v4(packet: &[u8]) -> Result<IpPacket<'_>, FrameError> {
 /// [`FrameError::Truncated`] or [`FrameError::BadIp`] when version or lengths do not agree with the bytes.
 #[inline]
 pub fn parse_v6(packet: &[u8]) -> Result<IpPacket<'_>, FrameError> {
-    let first = be16(packet, 0).ok_or(FrameError::Truncated)?;
-    let payload_len = usize::from(be16(packet, 4).ok_or(FrameError::Truncated)?);
-    let mut protocol = u8_at(packet, 6).ok_or(FrameError::Truncated)?;
-    let hop_limit = u8_at(packet, 7).ok_or(FrameError::Truncated)?;
-    let src_ip = array(packet, 8).ok_or(FrameError::Truncated)?;
-    let dst_ip = array(packet, 24).ok_or(FrameError::Truncated)?;
-    let mut payload = slice(packet, V6_HEADER, payload_len).ok_or(FrameError::Truncated)?;
-    if first >> 12 != 6 {
+    with_payload(packet, &parse_v6_head(packet, 0)?)
+}
+
+#[inline]
+fn with_payload<'a>(packet: &'a [u8], head: &IpHead) -> Result<IpPacket<'a>, FrameError> {
+    Ok(IpPacket {
+        src_ip: head.src_ip,
+        dst_ip: head.dst_ip,
+        is_ipv4: head.is_ipv4,
+        protocol: head.protocol,
+        is_fragment: head.is_fragment,
+        ecn: head.ecn,
+        hop_limit: head.hop_limit,
+        header_len: head.header_len,
+        payload: packet.get(head.header_len..head.total_len).ok_or(FrameError::Truncated)?,
+    })
+}
+
+/// Parses the IPv4 header at `at`.
+///
+/// # Errors
+/// As [`parse_v4`].
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "the XDP program has no room for a call with a result of this size")]
+pub fn parse_v4_head(window: impl Window, at: usize) -> Result<IpHead, FrameError> {
+    let fixed: [u8; V4_HEADER_MIN] = window.array(at).ok_or(FrameError::Truncated)?;
+    let [version_ihl, tos, len_hi, len_lo, _, _, frag_hi, frag_lo, ttl, protocol, _, _, s0, s1, s2, s3, d0, d1, d2, d3] =
+        fixed;
+    let header_len = usize::from(version_ihl & 0x0F).saturating_mul(4);
+    let total_len = usize::from(u16::from_be_bytes([len_hi, len_lo]));
+    if version_ihl >> 4 != 4 || header_len < V4_HEADER_MIN || total_len < header_len {
         return Err(FrameError::BadIp);
     }
-    let [_, traffic_class] = (first >> 4).to_be_bytes();
-    let mut header_len = V6_HEADER;
-    let mut is_fragment = false;
-    if protocol == PROTOCOL_IPV6_FRAGMENT {
-        protocol = u8_at(payload, 0).ok_or(FrameError::Truncated)?;
-        is_fragment = be16(payload, 2).ok_or(FrameError::Truncated)? & V6_FRAGMENT_MASK != 0;
-        payload = payload.get(V6_FRAGMENT_HEADER..).ok_or(FrameError::Truncated)?;
-        header_len = V6_HEADER + V6_FRAGMENT_HEADER;
+    if !window.reaches(at.saturating_add(total_len)) {
+        return Err(FrameError::Truncated);
     }
-    Ok(IpPacket {
+    Ok(IpHead {
+        src_ip: map_v4([s0, s1, s2, s3]),
+        dst_ip: map_v4([d0, d1, d2, d3]),
+        is_ipv4: true,
+        protocol,
+        is_fragment: u16::from_be_bytes([frag_hi, frag_lo]) & V4_FRAGMENT_MASK != 0,
+        ecn: tos & 3,
+        hop_limit: ttl,
+        header_len,
+        total_len,
+    })
+}
+
+/// Parses the IPv6 header at `at`.
+///
+/// # Errors
+/// As [`parse_v6`].
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "the XDP program has no room for a call with a result of this size")]
+pub fn parse_v6_head(window: impl Window, at: usize) -> Result<IpHead, FrameError> {
+    let fixed: [u8; 8] = window.array(at).ok_or(FrameError::Truncated)?;
+    let [version_class, class_flow, _, _, len_hi, len_lo, next, hop_limit] = fixed;
+    let src_ip = window.array(at.saturating_add(8)).ok_or(FrameError::Truncated)?;
+    let dst_ip = window.array(at.saturating_add(24)).ok_or(FrameError::Truncated)?;
+    let payload_len = usize::from(u16::from_be_bytes([len_hi, len_lo]));
+    let total_len = payload_len.saturating_add(V6_HEADER);
+    if !window.reaches(at.saturating_add(total_len)) {
+        return Err(FrameError::Truncated);
+    }
+    if version_class >> 4 != 6 {
+        return Err(FrameError::BadIp);
+    }
+    let mut head = IpHead {
         src_ip,
         dst_ip,
         is_ipv4: false,
-        protocol,
-        is_fragment,
-        ecn: traffic_class & 3,
+        protocol: next,
+        is_fragment: false,
+        ecn: (class_flow >> 4) & 3,
         hop_limit,
-        header_len,
-        payload,
-    })
+        header_len: V6_HEADER,
+        total_len,
+    };
+    if next == PROTOCOL_IPV6_FRAGMENT {
+        if payload_len < V6_FRAGMENT_HEADER {
+            return Err(FrameError::Truncated);
+        }
+        let fragment: [u8; 4] = window.array(at.saturating_add(V6_HEADER)).ok_or(FrameError::Truncated)?;
+        let [protocol, _, offset_hi, offset_lo] = fragment;
+        head.protocol = protocol;
+        head.is_fragment = u16::from_be_bytes([offset_hi, offset_lo]) & V6_FRAGMENT_MASK != 0;
+        head.header_len = V6_HEADER + V6_FRAGMENT_HEADER;
+    }
+    Ok(head)
 }

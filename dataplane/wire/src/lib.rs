@@ -9,6 +9,7 @@
 //! | module | bytes |
 //! |---|---|
 //! | [`eth`], [`ip`], [`udp`] | Ethernet II with up to two VLAN tags, IPv4/IPv6, UDP |
+//! | [`window`] | what those read from: a slice, or a frame that an XDP program looks at |
 //! | [`demux`] | RFC 7983 and RFC 5761 classes of one datagram |
 //! | [`stun`] | RFC 8489 messages as ICE (RFC 8445) uses them |
 //! | [`rtp`], [`ext`] | RFC 3550 headers, RFC 8285 extension elements |
@@ -34,9 +35,11 @@ pub mod rtp;
 pub mod seq;
 pub mod stun;
 pub mod udp;
+pub mod window;
 
 pub use emit::EmitError;
-pub use udp::{FrameError, UdpFrame, parse_frame};
+pub use udp::{FrameError, UdpFrame, UdpHead, parse_frame, parse_head};
+pub use window::Window;
 
 /// Gives the error enums of this crate `Display` and `Error`; the variant name is the message.
 macro_rules! impl_error {

@@ -143,12 +143,7 @@ impl<'a> Message<'a> {
         let len = usize::from(be16(datagram, 2).ok_or(StunError::Length)?);
         let cookie = be32(datagram, 4).ok_or(StunError::Length)?;
         let transaction_id = array(datagram, 8).ok_or(StunError::Length)?;
-        if kind & 0xC000 != 0 || cookie != MAGIC_COOKIE {
-            return Err(StunError::NotStun);
-        }
-        if !len.is_multiple_of(4) || datagram.len() != len.saturating_add(HEADER_LEN) {
-            return Err(StunError::Length);
-        }
+        check_head(kind, len, cookie, datagram.len())?;
         let (class, method) = split_type(kind);
         let mut message = Self {
             bytes: datagram,
@@ -289,6 +284,25 @@ impl<'a> Message<'a> {
 
 fn exact<const N: usize>(value: &[u8]) -> Result<[u8; N], StunError> {
     value.try_into().map_err(|_| StunError::Attribute)
+}
+
+/// Whether a datagram of `datagram_len` bytes that begins with these may be a STUN message: leading bits, cookie and length.
+#[inline]
+#[must_use]
+pub const fn may_be_message(head: [u8; 8], datagram_len: usize) -> bool {
+    let [t0, t1, l0, l1, c0, c1, c2, c3] = head;
+    let len = u16::from_be_bytes([l0, l1]) as usize;
+    check_head(u16::from_be_bytes([t0, t1]), len, u32::from_be_bytes([c0, c1, c2, c3]), datagram_len).is_ok()
+}
+
+const fn check_head(kind: u16, len: usize, cookie: u32, datagram_len: usize) -> Result<(), StunError> {
+    if kind & 0xC000 != 0 || cookie != MAGIC_COOKIE {
+        return Err(StunError::NotStun);
+    }
+    if !len.is_multiple_of(4) || datagram_len != len.saturating_add(HEADER_LEN) {
+        return Err(StunError::Length);
+    }
+    Ok(())
 }
 
 /// Splits the interleaved type field (RFC 8489 §5, figure 3).

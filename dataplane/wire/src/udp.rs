@@ -3,9 +3,10 @@
 //!
 //! Must never accept a length that the layer below does not cover, and never hand out a fragment's payload.
 
-use crate::bytes::be16;
+use crate::bytes::slice;
 use crate::eth::{self, ETHERTYPE_IPV4, ETHERTYPE_IPV6};
-use crate::ip::{self, IpPacket, PROTOCOL_UDP};
+use crate::ip::{self, PROTOCOL_UDP};
+use crate::window::Window;
 
 /// Bytes of the UDP header.
 pub const HEADER_LEN: usize = 8;
@@ -50,49 +51,102 @@ pub struct UdpFrame<'a> {
     pub payload: &'a [u8],
 }
 
+/// The headers of one UDP datagram whose length is not looked at yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UdpHead {
+    /// Source address; IPv4 as `::ffff:a.b.c.d`.
+    pub src_ip: [u8; 16],
+    /// Destination address; IPv4 as `::ffff:a.b.c.d`.
+    pub dst_ip: [u8; 16],
+    /// Source port.
+    pub src_port: u16,
+    /// Destination port.
+    pub dst_port: u16,
+    /// Whether the IP header is IPv4.
+    pub is_ipv4: bool,
+    /// The two ECN bits (RFC 3168).
+    pub ecn: u8,
+    /// Offset of the payload in the frame.
+    pub payload_offset: usize,
+    /// What the UDP header says about its own length.
+    udp_len: usize,
+    /// Bytes of UDP header and payload that the IP packet has room for.
+    room: usize,
+}
+
+impl UdpHead {
+    /// Bytes of the payload, which the frame has.
+    ///
+    /// # Errors
+    /// [`FrameError::BadUdp`] for a length below the header's, [`FrameError::Truncated`] for one beyond the IP packet.
+    #[inline]
+    pub const fn payload_len(&self) -> Result<usize, FrameError> {
+        if self.udp_len < HEADER_LEN {
+            return Err(FrameError::BadUdp);
+        }
+        if self.udp_len > self.room {
+            return Err(FrameError::Truncated);
+        }
+        Ok(self.udp_len.saturating_sub(HEADER_LEN))
+    }
+}
+
 /// Parses an Ethernet frame down to its UDP payload. The UDP checksum is left to the NIC.
 ///
 /// # Errors
 /// A [`FrameError`] naming the first layer that is not ours.
 #[inline]
 pub fn parse_frame(frame: &[u8]) -> Result<UdpFrame<'_>, FrameError> {
-    let ethernet = eth::parse(frame)?;
-    let packet = match ethernet.ethertype {
-        ETHERTYPE_IPV4 => ip::parse_v4(ethernet.payload)?,
-        ETHERTYPE_IPV6 => ip::parse_v6(ethernet.payload)?,
-        _ => return Err(FrameError::NotIp),
-    };
-    let mut datagram = parse(&packet)?;
-    datagram.payload_offset = datagram.payload_offset.saturating_add(ethernet.payload_offset);
-    Ok(datagram)
+    let head = parse_head(frame)?;
+    let payload_len = head.payload_len()?;
+    Ok(UdpFrame {
+        src_ip: head.src_ip,
+        dst_ip: head.dst_ip,
+        src_port: head.src_port,
+        dst_port: head.dst_port,
+        is_ipv4: head.is_ipv4,
+        ecn: head.ecn,
+        payload_offset: head.payload_offset,
+        payload: slice(frame, head.payload_offset, payload_len).ok_or(FrameError::Truncated)?,
+    })
 }
 
-/// Parses the UDP header of an IP packet.
+/// Parses an Ethernet frame down to its UDP header, whose own length is left to [`UdpHead::payload_len`].
 ///
 /// # Errors
-/// [`FrameError::Fragment`], [`FrameError::NotUdp`], [`FrameError::Truncated`] or [`FrameError::BadUdp`].
-#[inline]
-pub fn parse<'a>(packet: &IpPacket<'a>) -> Result<UdpFrame<'a>, FrameError> {
-    if packet.is_fragment {
+/// A [`FrameError`] naming the first layer that is not ours.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "the XDP program has no room for a call with a result of this size")]
+pub fn parse_head(frame: impl Window) -> Result<UdpHead, FrameError> {
+    let ethernet = eth::parse_head(frame)?;
+    let ip_at = ethernet.payload_offset;
+    let ip = match ethernet.ethertype {
+        ETHERTYPE_IPV4 => ip::parse_v4_head(frame, ip_at)?,
+        ETHERTYPE_IPV6 => ip::parse_v6_head(frame, ip_at)?,
+        _ => return Err(FrameError::NotIp),
+    };
+    if ip.is_fragment {
         return Err(FrameError::Fragment);
     }
-    if packet.protocol != PROTOCOL_UDP {
+    if ip.protocol != PROTOCOL_UDP {
         return Err(FrameError::NotUdp);
     }
-    let src_port = be16(packet.payload, 0).ok_or(FrameError::Truncated)?;
-    let dst_port = be16(packet.payload, 2).ok_or(FrameError::Truncated)?;
-    let udp_len = usize::from(be16(packet.payload, 4).ok_or(FrameError::Truncated)?);
-    if udp_len < HEADER_LEN {
-        return Err(FrameError::BadUdp);
+    let room = ip.total_len.saturating_sub(ip.header_len);
+    if room < HEADER_LEN {
+        return Err(FrameError::Truncated);
     }
-    Ok(UdpFrame {
-        src_ip: packet.src_ip,
-        dst_ip: packet.dst_ip,
-        src_port,
-        dst_port,
-        is_ipv4: packet.is_ipv4,
-        ecn: packet.ecn,
-        payload_offset: packet.header_len.saturating_add(HEADER_LEN),
-        payload: packet.payload.get(HEADER_LEN..udp_len).ok_or(FrameError::Truncated)?,
+    let udp_at = ip_at.saturating_add(ip.header_len);
+    let fixed: [u8; HEADER_LEN] = frame.array(udp_at).ok_or(FrameError::Truncated)?;
+    let [src_hi, src_lo, dst_hi, dst_lo, len_hi, len_lo, _, _] = fixed;
+    Ok(UdpHead {
+        src_ip: ip.src_ip,
+        dst_ip: ip.dst_ip,
+        src_port: u16::from_be_bytes([src_hi, src_lo]),
+        dst_port: u16::from_be_bytes([dst_hi, dst_lo]),
+        is_ipv4: ip.is_ipv4,
+        ecn: ip.ecn,
+        payload_offset: udp_at.saturating_add(HEADER_LEN),
+        udp_len: usize::from(u16::from_be_bytes([len_hi, len_lo])),
+        room,
     })
 }
