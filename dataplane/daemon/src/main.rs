@@ -12,6 +12,7 @@ mod clock;
 mod latency;
 mod pinning;
 mod priority;
+mod stopwatch;
 mod succession;
 mod turn;
 

@@ -4,7 +4,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crossbeam::utils::Backoff;
@@ -21,13 +21,12 @@ use crate::clock::{Wall, mono_ns};
 use crate::latency::Latency;
 use crate::pinning;
 use crate::priority;
+use crate::stopwatch::{Progress, Stopwatch, Timed};
 
 /// Time that one turn gives to tiles.
 const TILES_NS: u64 = 200_000;
 /// Packets of one batch: on a socket port a batch of junk costs up to 2 µs a packet, and its answers are to be sent in the same turn.
 const RX_BATCH: usize = 32;
-/// A turn longer than this is counted.
-const LONG_TURN_NS: u64 = 500_000;
 /// A worker without work spins so long before it sleeps.
 const SPIN_NS: u64 = 50_000;
 /// Longest sleep: timers are served at least so often.
@@ -97,7 +96,7 @@ impl WorkerThread {
         while worker.apply_changes(wall.now()) && !self.stop.load(Ordering::Relaxed) {}
         let mut turning = Turning {
             worker,
-            port,
+            port: Timed::new(port),
             wall,
             latency: Latency::new()?,
             idle_since_ns: now.mono_ns,
@@ -131,7 +130,7 @@ impl Drop for LastWord {
 /// A worker's thread in motion.
 struct Turning<'t> {
     worker: Worker,
-    port: SocketPort,
+    port: Timed<SocketPort>,
     wall: Wall,
     latency: Latency,
     idle_since_ns: u64,
@@ -144,10 +143,11 @@ impl Turning<'_> {
     /// One turn; true where nothing was left to do.
     fn turn(&mut self, counters: &WorkerCounters) -> bool {
         let now = self.wall.now();
-        let started_ns = now.mono_ns;
+        let mut watch = Stopwatch::start(now.mono_ns, self.progress());
         let mut is_more = self.worker.apply_changes(now);
         is_more |= self.worker.take_handed(now);
         self.port.reap();
+        watch.mark(mono_ns(), self.progress(), 0);
         let received = self.port.receive(RX_BATCH);
         if received > 0 {
             // Later than the stamps of the packets that are in the batch.
@@ -155,7 +155,7 @@ impl Turning<'_> {
             self.worker.receive(&self.port, received, now);
             self.port.release();
         }
-        let (frames, is_left) = self.tiles(started_ns);
+        let (frames, is_left) = self.tiles(now.mono_ns, received, &mut watch);
         is_more |= is_left;
         let now = self.wall.now();
         let sent = self.worker.timers(&mut self.port, now);
@@ -164,7 +164,8 @@ impl Turning<'_> {
         counters.rx_overflow.store(self.port.rx_overflow(), Ordering::Relaxed);
         self.latency.publish(counters, now.mono_ns);
         let ended_ns = mono_ns();
-        count_turn(counters, ended_ns.saturating_sub(started_ns));
+        watch.mark(ended_ns, self.progress(), sent);
+        watch.count(counters);
         counters.heartbeat_ns.store(ended_ns, Ordering::Relaxed);
         if received > 0 || frames > 0 || sent > 0 || is_more {
             self.idle_since_ns = ended_ns;
@@ -174,11 +175,17 @@ impl Turning<'_> {
         true
     }
 
-    /// Tiles until their time is spent, the port is full, or nothing is left.
-    fn tiles(&mut self, started_ns: u64) -> (usize, bool) {
+    fn progress(&self) -> Progress {
+        Progress::of(self.worker.steps(), &self.port)
+    }
+
+    /// Tiles until their time is spent, the port is full, or nothing is left. `received` packets came just before.
+    fn tiles(&mut self, started_ns: u64, received: usize, watch: &mut Stopwatch) -> (usize, bool) {
         let mut frames = 0;
+        let mut packets = received;
         loop {
             let now = self.wall.now();
+            watch.mark(now.mono_ns, self.progress(), packets);
             let tile = self.worker.transmit(&mut self.port, now);
             frames += tile.frames;
             let flushed_ns = if tile.frames > 0 { mono_ns() } else { now.mono_ns };
@@ -186,7 +193,9 @@ impl Turning<'_> {
             if tile.is_full {
                 self.port.reap();
             }
+            packets = tile.frames;
             if !tile.is_more || tile.is_full || tile.frames == 0 || flushed_ns.saturating_sub(started_ns) > TILES_NS {
+                watch.mark(mono_ns(), self.progress(), packets);
                 return (frames, tile.is_more && tile.frames > 0);
             }
         }
@@ -213,19 +222,5 @@ impl Turning<'_> {
         let Some(wake) = wake else { return };
         let has_transports = counters.transports_owned.load(Ordering::Relaxed) > 0;
         self.port.wait(if has_transports { SLEEP } else { IDLE_SLEEP }, wake.as_fd());
-    }
-}
-
-fn bump(cell: &AtomicU64) {
-    cell.store(cell.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
-}
-
-fn count_turn(counters: &WorkerCounters, turn_ns: u64) {
-    bump(&counters.turns);
-    if turn_ns > counters.turn_max_ns.load(Ordering::Relaxed) {
-        counters.turn_max_ns.store(turn_ns, Ordering::Relaxed);
-    }
-    if turn_ns > LONG_TURN_NS {
-        bump(&counters.turns_long);
     }
 }

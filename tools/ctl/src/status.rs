@@ -53,6 +53,7 @@ counts! {
     tx_bytes <- tx_bytes,
     turns <- turns,
     turns_long <- turns_long,
+    turns_long_work <- turns_long_work,
     allocations_after_start <- allocations,
     rtx_sent <- rtx_sent,
     rtx_missed <- rtx_missed,
@@ -99,8 +100,14 @@ pub(crate) struct WorkerStatus {
     pub(crate) port: &'static str,
     /// Packets that came from the port.
     pub(crate) rx_packets: u64,
-    /// Longest turn, µs.
+    /// Longest turn by the clock, µs: whatever held it.
     pub(crate) turn_max_us: f64,
+    /// Longest turn without the kernel's part and without gaps, µs.
+    pub(crate) turn_work_max_us: f64,
+    /// Longest time of one turn in the port's system calls, µs.
+    pub(crate) turn_kernel_max_us: f64,
+    /// Longest stretch of a turn in which the worker did nothing, µs.
+    pub(crate) turn_gap_max_us: f64,
     /// Since its last turn; none before the first.
     pub(crate) heartbeat_age_ms: Option<u64>,
     /// Everything else that it counts.
@@ -259,6 +266,9 @@ fn worker_status(worker: u16, counters: &WorkerCounters, is_alive: bool, now_ns:
         port: port_name(load(&counters.port)),
         rx_packets: ledger.rx,
         turn_max_us: us(load(&counters.turn_max_ns)),
+        turn_work_max_us: us(load(&counters.turn_work_max_ns)),
+        turn_kernel_max_us: us(load(&counters.turn_kernel_max_ns)),
+        turn_gap_max_us: us(load(&counters.turn_gap_max_ns)),
         heartbeat_age_ms: (heartbeat_ns > 0).then(|| now_ns.saturating_sub(heartbeat_ns) / 1_000_000),
         counts: Counts::read(counters),
         ledger_exact: ledger.gap() == 0,

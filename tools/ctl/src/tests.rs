@@ -41,7 +41,10 @@ fn segment() -> (SegmentFds, Segment) {
 /// Ledgers that close: 100 + 7 packets, 50 × members.
 fn fill(counters: &WorkerCounters) {
     set(&counters.running, 1);
-    set(&counters.turn_max_ns, 412_600);
+    set(&counters.turn_max_ns, 912_600);
+    set(&counters.turn_work_max_ns, 212_300);
+    set(&counters.turn_kernel_max_ns, 134_000);
+    set(&counters.turn_gap_max_ns, 850_400);
     set(&counters.rx_packets, 100);
     set(&counters.taken, 7);
     for (cell, value) in [
@@ -84,11 +87,14 @@ fn testdata(name: &str) -> String {
 
 #[test]
 fn every_counter_of_a_worker_is_reported() {
-    const BY_HAND: [&str; 20] = [
+    const BY_HAND: [&str; 23] = [
         "version",
         "running",
         "heartbeat_ns",
         "turn_max_ns",
+        "turn_work_max_ns",
+        "turn_kernel_max_ns",
+        "turn_gap_max_ns",
         "rx_packets",
         "stored",
         "answered",
@@ -129,7 +135,10 @@ fn the_labs_find_every_field_that_they_read() {
         ("cpu", json!(3)),
         ("port", json!("uring")),
         ("rx_packets", json!(100)),
-        ("turn_max_us", json!(412.6)),
+        ("turn_max_us", json!(912.6)),
+        ("turn_work_max_us", json!(212.3)),
+        ("turn_kernel_max_us", json!(134.0)),
+        ("turn_gap_max_us", json!(850.4)),
         ("heartbeat_age_ms", json!(3)),
         ("ledger_exact", json!(true)),
         ("cohort_ledger_exact", json!(true)),

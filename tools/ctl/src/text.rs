@@ -72,8 +72,9 @@ fn processes(status: &Status) -> String {
 }
 
 fn workers(workers: &[WorkerStatus]) -> String {
-    let mut rows = vec![cells(["WORKER", "STATE", "CPU", "PORT", "LAST TURN", "TURNS", "> 500 us", "LONGEST"])];
+    let mut rows = vec![cells(["WORKER", "STATE", "CPU", "PORT", "LAST TURN", "TURNS", "> 500 us"])];
     if let Some(head) = rows.first_mut() {
+        head.extend(cells(["LONGEST", "WORK", "KERNEL", "GAP"]));
         head.extend(cells(["LATENCY p50", "p99", "p99.9", "max"]));
     }
     for worker in workers {
@@ -85,8 +86,9 @@ fn workers(workers: &[WorkerStatus]) -> String {
             worker.heartbeat_age_ms.map_or_else(|| "-".into(), |age| format!("{age} ms")),
             number(worker.counts.turns),
             number(worker.counts.turns_long),
-            us(worker.turn_max_us),
         ];
+        let longest = [worker.turn_max_us, worker.turn_work_max_us, worker.turn_kernel_max_us, worker.turn_gap_max_us];
+        row.extend(longest.map(us));
         let latency = &worker.latency_us;
         let figures = [latency.p50, latency.p99, latency.p999, latency.max];
         row.extend(figures.map(|figure| if latency.count == 0 { "-".into() } else { us(figure) }));

@@ -213,12 +213,12 @@ fn figure(session: &Session, window: &Window, seconds: u64) -> String {
     let joins: Vec<Option<f64>> = session.pairs.iter().map(|pair| pair.join_ms).collect();
     let status = &window.status_after;
     format!(
-        "{} pairs for {seconds} s, join {} ms, WHIP {} ms, latency p50 {} us, p99 {} us, longest turn {} us",
+        "{} pairs for {seconds} s, join {} ms, WHIP {} ms, latency p50 {} us, p99 {} us, longest turn {}",
         session.pairs.len(),
         show(median(&joins)),
         show(median(&session.whip_ms)),
         show(status.latency_us("p50")),
         show(status.latency_us("p99")),
-        show(status.turn_max_us()),
+        status.turn_words(),
     )
 }

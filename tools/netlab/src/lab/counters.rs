@@ -77,9 +77,37 @@ impl Status {
         self.sum("/allocations_after_start")
     }
 
-    /// The longest worker turn, in µs.
+    /// The longest worker turn by the clock, in µs.
     pub(crate) fn turn_max_us(&self) -> Option<f64> {
         self.largest("/turn_max_us")
+    }
+
+    /// What the worker itself took in the turn in which it took longest, in µs.
+    pub(crate) fn turn_work_max_us(&self) -> Option<f64> {
+        self.largest("/turn_work_max_us")
+    }
+
+    /// The longest time of one turn in the port's system calls, in µs.
+    pub(crate) fn turn_kernel_max_us(&self) -> Option<f64> {
+        self.largest("/turn_kernel_max_us")
+    }
+
+    /// The longest stretch of a turn in which the worker did nothing, in µs.
+    pub(crate) fn turn_gap_max_us(&self) -> Option<f64> {
+        self.largest("/turn_gap_max_us")
+    }
+
+    /// The longest turn and its parts, for the terminal.
+    pub(crate) fn turn_words(&self) -> String {
+        let show = |figure: Option<f64>| figure.map_or_else(|| "?".to_owned(), |figure| format!("{figure:.0}"));
+        let [work, wall] = [self.turn_work_max_us(), self.turn_max_us()].map(show);
+        let [kernel, gap] = [self.turn_kernel_max_us(), self.turn_gap_max_us()].map(show);
+        format!("{work} us of work ({wall} by the clock, {kernel} in the kernel, gaps of {gap})")
+    }
+
+    /// Turns longer than 500 µs by the clock.
+    pub(crate) fn turns_long(&self) -> Option<f64> {
+        self.sum("/turns_long")
     }
 
     /// Forwarding latency of the slowest worker at `quantile` (`p50`, `p99`, `max`), in µs.

@@ -106,7 +106,10 @@ pub(crate) fn run(words: &[String]) -> Result<bool> {
     session.leave()?;
     let seconds = tallies.iter().map(|tally| tally.elapsed.as_secs_f64()).fold(0.0, f64::max);
     let sent: u64 = tallies.iter().map(Tally::total).sum();
-    let figure = format!("{sent} hostile datagrams in {seconds:.0} s, {junk_packets} of junk under valid keys");
+    let figure = format!(
+        "{sent} hostile datagrams in {seconds:.0} s, {junk_packets} of junk under valid keys, longest turn {}",
+        after.status.turn_words()
+    );
     let ok = report.finish(args.path("json").as_deref(), &figure)?;
     if !ok {
         console::line(&format!("logs: {}", folder.display()));

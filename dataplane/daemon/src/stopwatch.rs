@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Where the time of a turn goes: to the worker, to the kernel's calls, or to nobody.
+//!
+//! ```text
+//!  turn    ├─ changes, rings ─┼─ receive ─┼─ tile ─┼─ tile ─┼─ timers, wake-ups ─┤      by the clock
+//!  stretch   nothing taken up   work        work     nothing  work
+//!            └─ gap                └ kernel   └ kernel └─ gap
+//! ```
+//!
+//! Interrupts, other people's packets that the kernel handles on our core, and the hypervisor lengthen a turn by milliseconds.
+//! A stretch in which the worker took nothing up is such a gap: with nothing to do it takes about a microsecond. A gap in the
+//! middle of work cannot be told from work, and counts as work: this must never excuse what the worker itself took.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+use dataplane_abi::counters::WorkerCounters;
+use dataplane_abi::flow::FlowKey;
+use dataplane_io::port::{Ecn, Flushed, PathError, PathSlot, Port, PortKind, RxMeta};
+use dataplane_io::wait::Wait;
+
+use crate::clock::mono_ns;
+
+/// A turn longer than this is counted.
+const LONG_TURN_NS: u64 = 500_000;
+
+/// A port, and the time that its calls into the kernel took.
+pub(crate) struct Timed<P> {
+    pub(crate) port: P,
+    /// Since the port was opened; it only grows.
+    kernel_ns: u64,
+}
+
+impl<P> Timed<P> {
+    pub(crate) const fn new(port: P) -> Self {
+        Self { port, kernel_ns: 0 }
+    }
+
+    fn spent(&mut self, from_ns: u64) {
+        self.kernel_ns = self.kernel_ns.wrapping_add(mono_ns().saturating_sub(from_ns));
+    }
+}
+
+impl<P: Port> Port for Timed<P> {
+    fn kind(&self) -> PortKind {
+        self.port.kind()
+    }
+
+    fn receive(&mut self, max: usize) -> usize {
+        let from_ns = mono_ns();
+        let received = self.port.receive(max);
+        self.spent(from_ns);
+        received
+    }
+
+    #[inline]
+    fn packet(&self, index: usize) -> Option<(&[u8], RxMeta)> {
+        self.port.packet(index)
+    }
+
+    fn release(&mut self) {
+        self.port.release();
+    }
+
+    fn open_path(&mut self, flow: &FlowKey, dscp: u8, ecn: Ecn) -> Result<PathSlot, PathError> {
+        self.port.open_path(flow, dscp, ecn)
+    }
+
+    fn close_path(&mut self, path: PathSlot) {
+        self.port.close_path(path);
+    }
+
+    #[inline]
+    fn tx_room(&self) -> usize {
+        self.port.tx_room()
+    }
+
+    #[inline]
+    fn reserve(&mut self, path: PathSlot, len: usize) -> Option<&mut [u8]> {
+        self.port.reserve(path, len)
+    }
+
+    #[inline]
+    fn commit(&mut self, len: usize) {
+        self.port.commit(len);
+    }
+
+    fn flush(&mut self) -> Flushed {
+        let from_ns = mono_ns();
+        let flushed = self.port.flush();
+        self.spent(from_ns);
+        flushed
+    }
+
+    fn reap(&mut self) {
+        self.port.reap();
+    }
+
+    fn rx_overflow(&self) -> u64 {
+        self.port.rx_overflow()
+    }
+}
+
+impl<P: Wait> Wait for Timed<P> {
+    fn wait(&mut self, timeout: Duration, wake: BorrowedFd<'_>) {
+        self.port.wait(timeout, wake);
+    }
+}
+
+/// What a worker has taken up and how long the kernel took for it, so far.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Progress {
+    steps: u64,
+    kernel_ns: u64,
+}
+
+impl Progress {
+    /// `steps` are the worker's.
+    pub(crate) const fn of<P>(steps: u64, port: &Timed<P>) -> Self {
+        Self { steps, kernel_ns: port.kernel_ns }
+    }
+}
+
+/// The watch of one turn.
+pub(crate) struct Stopwatch {
+    started_ns: u64,
+    read_ns: u64,
+    last: Progress,
+    work_ns: u64,
+    kernel_ns: u64,
+    longest_gap_ns: u64,
+}
+
+impl Stopwatch {
+    pub(crate) const fn start(now_ns: u64, progress: Progress) -> Self {
+        Self { started_ns: now_ns, read_ns: now_ns, last: progress, work_ns: 0, kernel_ns: 0, longest_gap_ns: 0 }
+    }
+
+    /// A stretch has ended; `packets` were received or sent in it.
+    pub(crate) fn mark(&mut self, now_ns: u64, progress: Progress, packets: usize) {
+        let stretch_ns = now_ns.saturating_sub(self.read_ns);
+        let kernel_ns = progress.kernel_ns.wrapping_sub(self.last.kernel_ns).min(stretch_ns);
+        if packets > 0 || progress.steps != self.last.steps {
+            self.work_ns = self.work_ns.saturating_add(stretch_ns.saturating_sub(kernel_ns));
+            self.kernel_ns = self.kernel_ns.saturating_add(kernel_ns);
+        } else {
+            self.longest_gap_ns = self.longest_gap_ns.max(stretch_ns);
+        }
+        (self.read_ns, self.last) = (now_ns, progress);
+    }
+
+    /// The turn has ended at the last mark.
+    pub(crate) fn count(&self, counters: &WorkerCounters) {
+        let turn_ns = self.read_ns.saturating_sub(self.started_ns);
+        bump(&counters.turns);
+        raise(&counters.turn_max_ns, turn_ns);
+        raise(&counters.turn_work_max_ns, self.work_ns);
+        raise(&counters.turn_kernel_max_ns, self.kernel_ns);
+        raise(&counters.turn_gap_max_ns, self.longest_gap_ns);
+        if turn_ns > LONG_TURN_NS {
+            bump(&counters.turns_long);
+        }
+        if self.work_ns > LONG_TURN_NS {
+            bump(&counters.turns_long_work);
+        }
+    }
+}
+
+fn bump(cell: &AtomicU64) {
+    cell.store(cell.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+}
+
+fn raise(cell: &AtomicU64, value: u64) {
+    if value > cell.load(Ordering::Relaxed) {
+        cell.store(value, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dataplane_abi::ids::WorkerId;
+    use dataplane_abi::limits::Capacities;
+    use dataplane_shm::Segment;
+
+    /// Turns of (nanoseconds, of them in the kernel, steps, packets) per stretch; the figures.
+    fn figures(turns: &[&[(u64, u64, u64, usize)]]) -> [u64; 6] {
+        let (_, segment) = Segment::create(&Capacities::SMALL).unwrap();
+        let counters = segment.counters(WorkerId(0)).unwrap();
+        let (mut now_ns, mut progress) = (7_000, Progress { steps: u64::MAX, kernel_ns: u64::MAX });
+        for turn in turns {
+            let mut watch = Stopwatch::start(now_ns, progress);
+            for (stretch_ns, kernel_ns, steps, packets) in *turn {
+                now_ns += stretch_ns;
+                progress.steps = progress.steps.wrapping_add(*steps);
+                progress.kernel_ns = progress.kernel_ns.wrapping_add(*kernel_ns);
+                watch.mark(now_ns, progress, *packets);
+            }
+            watch.count(counters);
+        }
+        [
+            &counters.turn_max_ns,
+            &counters.turn_work_max_ns,
+            &counters.turn_kernel_max_ns,
+            &counters.turn_gap_max_ns,
+            &counters.turns_long,
+            &counters.turns_long_work,
+        ]
+        .map(|cell| cell.load(Ordering::Relaxed))
+    }
+
+    #[test]
+    fn a_stretch_without_work_is_a_gap() {
+        assert_eq!(figures(&[&[(1_000, 0, 0, 0), (700_000, 0, 0, 0)]]), [701_000, 0, 0, 700_000, 1, 0]);
+        assert_eq!(figures(&[&[(900_000, 900_000, 0, 0)]]), [900_000, 0, 0, 900_000, 1, 0], "an empty receive");
+    }
+
+    #[test]
+    fn work_is_work_however_long_it_takes() {
+        let spin = 700_000;
+        for work in [(spin, 0, 1, 0), (spin, 0, 0, 1)] {
+            assert_eq!(figures(&[&[(1_000, 0, 0, 0), work]]), [701_000, spin, 0, 1_000, 1, 1]);
+        }
+        let halves = [(300_000, 0, 1, 0), (300_000, 0, 1, 0)];
+        assert_eq!(figures(&[&halves])[1], 600_000, "the stretches of a turn are one figure");
+        assert_eq!(figures(&[&halves[..1], &halves[..1]])[1], 300_000, "and those of two turns are not");
+    }
+
+    #[test]
+    fn the_kernels_part_of_work_is_shown_beside_it() {
+        assert_eq!(figures(&[&[(800_000, 650_000, 3, 16)]]), [800_000, 150_000, 650_000, 0, 1, 0]);
+    }
+}
