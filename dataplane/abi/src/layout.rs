@@ -12,6 +12,8 @@ pub struct Field {
     pub offset: usize,
     /// Size in bytes.
     pub size: usize,
+    /// What it means: its comment in the source.
+    pub doc: &'static str,
 }
 
 /// A record whose layout is part of the contract.
@@ -22,6 +24,8 @@ pub trait Layout {
     const VERSION: u16;
     /// Size in bytes.
     const SIZE: usize;
+    /// What it is: its comment in the source.
+    const DOC: &'static str;
     /// All fields in order.
     const FIELDS: &'static [Field];
 }
@@ -54,6 +58,8 @@ pub struct Record {
     pub version: u16,
     /// Size in bytes.
     pub size: usize,
+    /// What it is: its comment in the source.
+    pub doc: &'static str,
     /// All fields in order.
     pub fields: &'static [Field],
 }
@@ -62,7 +68,7 @@ impl Record {
     /// The layout of `T`.
     #[must_use]
     pub const fn of<T: Layout>() -> Self {
-        Self { name: T::NAME, version: T::VERSION, size: T::SIZE, fields: T::FIELDS }
+        Self { name: T::NAME, version: T::VERSION, size: T::SIZE, doc: T::DOC, fields: T::FIELDS }
     }
 
     /// Offset of the reserve: what lies before it is known to this version. A record without one is known in whole.
@@ -113,13 +119,14 @@ pub const FINGERPRINT_START: u64 = FNV_OFFSET;
 
 /// Declares an immutable record: plain integers, copied as a whole.
 macro_rules! record {
-    ($(#[$meta:meta])* $name:ident, version $version:literal, size $size:literal { $($(#[$fmeta:meta])* $field:ident : $ty:ty),* $(,)? }) => {
-        $(#[$meta])*
+    ($(#[doc = $doc:literal])* $(#[derive($($derive:ident),*)])? $name:ident, version $version:literal, size $size:literal { $($(#[doc = $fdoc:literal])* $field:ident : $ty:ty),* $(,)? }) => {
+        $(#[doc = $doc])*
+        $(#[derive($($derive),*)])?
         #[repr(C)]
         #[derive(Clone, Copy)]
-        pub struct $name { $($(#[$fmeta])* pub $field: $ty),* }
+        pub struct $name { $($(#[doc = $fdoc])* pub $field: $ty),* }
         $crate::pod::impl_pod!($name { $($ty),* });
-        $crate::layout::layout_of!($name, $version, $size, { $($field : $ty),* });
+        $crate::layout::layout_of!($name, concat!($($doc),*), $version, $size, { $($field : $ty = concat!($($fdoc),*)),* });
         impl $name {
             /// The record with every field zero, which reads as "not known", but for version and size.
             #[must_use]
@@ -134,27 +141,30 @@ pub(crate) use record;
 
 /// Declares a record that its owner changes in place: atomics only.
 macro_rules! shared_record {
-    ($(#[$meta:meta])* $name:ident, version $version:literal, size $size:literal { $($(#[$fmeta:meta])* $field:ident : $ty:ty),* $(,)? }) => {
-        $(#[$meta])*
+    ($(#[doc = $doc:literal])* $(#[derive($($derive:ident),*)])? $name:ident, version $version:literal, size $size:literal { $($(#[doc = $fdoc:literal])* $field:ident : $ty:ty),* $(,)? }) => {
+        $(#[doc = $doc])*
+        $(#[derive($($derive),*)])?
         #[repr(C)]
-        pub struct $name { $($(#[$fmeta])* pub $field: $ty),* }
+        pub struct $name { $($(#[doc = $fdoc])* pub $field: $ty),* }
         $crate::pod::impl_shared!($name { $($ty),* });
-        $crate::layout::layout_of!($name, $version, $size, { $($field : $ty),* });
+        $crate::layout::layout_of!($name, concat!($($doc),*), $version, $size, { $($field : $ty = concat!($($fdoc),*)),* });
     };
 }
 pub(crate) use shared_record;
 
 macro_rules! layout_of {
-    ($name:ident, $version:literal, $size:literal, { $($field:ident : $ty:ty),* }) => {
+    ($name:ident, $doc:expr, $version:literal, $size:literal, { $($field:ident : $ty:ty = $fdoc:expr),* }) => {
         impl $crate::layout::Layout for $name {
             const NAME: &'static str = stringify!($name);
             const VERSION: u16 = $version;
             const SIZE: usize = core::mem::size_of::<$name>();
+            const DOC: &'static str = $doc;
             const FIELDS: &'static [$crate::layout::Field] = &[
                 $($crate::layout::Field {
                     name: stringify!($field),
                     offset: core::mem::offset_of!($name, $field),
                     size: core::mem::size_of::<$ty>(),
+                    doc: $fdoc,
                 }),*
             ];
         }

@@ -66,6 +66,61 @@ fn layout_is_the_one_of_the_snapshot() {
     assert!(snapshot == rendered, "layout.snap differs; changed lines:\n{}", changed.collect::<Vec<_>>().join("\n"));
 }
 
+/// `docs/ABI.md`: every record with the comments of its source.
+fn markdown() -> String {
+    let mut text = String::from(HEAD);
+    write!(
+        text,
+        "ABI version {ABI_VERSION}, fingerprint `{FINGERPRINT:#018x}`, map layout version {}.\n",
+        xdp::XDP_VERSION
+    )
+    .unwrap();
+    text.push_str("\n# The segment, rings and frame table\n");
+    RECORDS.iter().for_each(|record| describe(&mut text, record));
+    text.push_str("\n# BPF maps\n");
+    xdp::RECORDS.iter().for_each(|record| describe(&mut text, record));
+    text
+}
+
+const HEAD: &str = "<!-- Made from dataplane/abi/src: BLESS=1 cargo test --release -p dataplane-abi layout -->
+# The shared memory, field by field
+
+What processes share is here and nowhere else: little-endian integers and byte arrays at fixed offsets, no pointers. A record
+that migrates begins with its version and size and keeps a reserve; zero means \"not known\". [ARCHITECTURE](ARCHITECTURE.md)
+says who writes which record and when.
+
+";
+
+fn describe(text: &mut String, record: &Record) {
+    let one_line = |doc: &str| doc.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|");
+    write!(text, "\n## {}\n\n", record.name).unwrap();
+    write!(text, "{} Version {}, {} bytes.\n\n", one_line(record.doc), record.version, record.size).unwrap();
+    text.push_str("| offset | bytes | field | |\n|---:|---:|---|---|\n");
+    for field in record.fields {
+        writeln!(text, "| {} | {} | `{}` | {} |", field.offset, field.size, field.name, one_line(field.doc)).unwrap();
+    }
+}
+
+#[test]
+fn layout_in_the_docs_is_the_one_of_the_code() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/ABI.md");
+    if std::env::var_os("BLESS").is_some_and(|value| value == "1") {
+        std::fs::write(file, markdown()).unwrap();
+    }
+    assert!(
+        std::fs::read_to_string(file).unwrap_or_default() == markdown(),
+        "docs/ABI.md differs; `cargo xtask abi --bless` writes it anew"
+    );
+    for record in RECORDS.iter().chain(xdp::RECORDS) {
+        assert!(!record.doc.trim().is_empty(), "{} has no comment", record.name);
+        assert!(
+            record.fields.iter().all(|field| !field.doc.trim().is_empty()),
+            "{}: a field without a comment",
+            record.name
+        );
+    }
+}
+
 fn reserve_of(record: &Record) -> usize {
     record.fields.iter().filter(|field| field.name == "reserve").map(|field| field.size).sum()
 }

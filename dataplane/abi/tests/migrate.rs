@@ -10,8 +10,8 @@ use dataplane_abi::migrate::{MIGRATED, Refused, migrate};
 fn invented(record: &Record) -> Record {
     let reserve = record.known_bytes();
     let mut fields: Vec<_> = record.fields.iter().copied().filter(|field| field.name != "reserve").collect();
-    fields.push(Field { name: "invented", offset: reserve, size: 16 });
-    fields.push(Field { name: "reserve", offset: reserve + 16, size: record.size - reserve - 16 });
+    fields.push(Field { name: "invented", offset: reserve, size: 16, doc: "" });
+    fields.push(Field { name: "reserve", offset: reserve + 16, size: record.size - reserve - 16, doc: "" });
     Record { version: record.version + 1, fields: fields.leak(), ..*record }
 }
 
