@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+// One RTCPeerConnection as the server wants it: sections that send, slots that receive, an offer short enough to send.
+
+/** @typedef {import("/protocol.js").Source} Source */
+
+/** Codecs of a picture by preference; others are left out, or an offer of many slots would not fit into a message. */
+const VIDEO_CODECS = ["video/VP8", "video/H264", "video/VP9", "video/rtx"];
+const AUDIO_CODECS = ["audio/opus"];
+
+/** @returns {boolean} */
+export function hasWebRtc() {
+  return typeof RTCPeerConnection !== "undefined";
+}
+
+/** @returns {RTCPeerConnection} */
+export function newPeer() {
+  // The server is ICE-lite with public candidates: no STUN or TURN server is needed.
+  return new RTCPeerConnection({ bundlePolicy: "max-bundle", iceServers: [] });
+}
+
+/**
+ * @param {RTCPeerConnection} pc
+ * @param {Source} source
+ * @param {MediaStreamTrack} track
+ * @returns {RTCRtpTransceiver}
+ */
+export function addSender(pc, source, track) {
+  const sendEncodings = encodingsFor(source, track);
+  const init = /** @type {RTCRtpTransceiverInit} */ ({ direction: "sendonly", streams: [new MediaStream([track])] });
+  const transceiver = pc.addTransceiver(track, sendEncodings.length > 0 ? { ...init, sendEncodings } : init);
+  prefer(transceiver, track.kind === "video" ? ["video/VP8", "video/rtx"] : AUDIO_CODECS);
+  return transceiver;
+}
+
+/** @param {RTCPeerConnection} pc @param {"audio" | "video"} kind @returns {RTCRtpTransceiver} */
+export function addSlot(pc, kind) {
+  const transceiver = pc.addTransceiver(kind, { direction: "recvonly" });
+  prefer(transceiver, kind === "video" ? VIDEO_CODECS : AUDIO_CODECS);
+  return transceiver;
+}
+
+/**
+ * Simulcast for a camera, by its size, the smallest first: l, m, h.
+ *
+ * @param {Source} source
+ * @param {MediaStreamTrack} track
+ * @returns {RTCRtpEncodingParameters[]}
+ */
+function encodingsFor(source, track) {
+  if (source === "screen") return [{ maxBitrate: 2_500_000 }];
+  if (source !== "camera") return [];
+  const { width = 0, height = 0 } = track.getSettings();
+  const short = Math.min(width, height);
+  if (short >= 540) {
+    return [
+      { rid: "l", scaleResolutionDownBy: 4, maxBitrate: 150_000 },
+      { rid: "m", scaleResolutionDownBy: 2, maxBitrate: 500_000 },
+      { rid: "h", scaleResolutionDownBy: 1, maxBitrate: 1_700_000 },
+    ];
+  }
+  return [
+    { rid: "l", scaleResolutionDownBy: 2, maxBitrate: 150_000 },
+    { rid: "m", scaleResolutionDownBy: 1, maxBitrate: 600_000 },
+  ];
+}
+
+/** @param {RTCRtpTransceiver} transceiver @param {string[]} order media types; where the browser cannot choose, all stay */
+function prefer(transceiver, order) {
+  const kind = transceiver.receiver.track.kind;
+  const known = RTCRtpReceiver.getCapabilities?.(kind)?.codecs ?? [];
+  const chosen = order.flatMap((type) => known.filter((codec) => isSame(codec, type) && isPlain(codec)));
+  if (chosen.length === 0) return;
+  try {
+    transceiver.setCodecPreferences(chosen);
+  } catch {
+    // Some browsers refuse codecs of their own list; their default order then stands.
+  }
+}
+
+/** @param {{mimeType: string}} codec @param {string} type */
+function isSame(codec, type) {
+  return codec.mimeType.toLowerCase() === type.toLowerCase();
+}
+
+/** One form of each codec suffices: H.264 constrained baseline in packetization mode 1, VP9 profile 0. @param {{mimeType: string, sdpFmtpLine?: string}} codec */
+function isPlain(codec) {
+  const line = codec.sdpFmtpLine ?? "";
+  if (isSame(codec, "video/H264")) return /packetization-mode=1/.test(line) && /profile-level-id=42e0/i.test(line);
+  if (isSame(codec, "video/VP9")) return !/profile-id=[1-9]/.test(line);
+  return true;
+}
+
+/**
+ * The offer without what the server does not need: candidates (it answers whoever checks), and in sections of a bundle
+ * whatever the first section says for all of them (RFC 9143 §7.1.3; RFC 8829 §5.2.1).
+ *
+ * @param {string} sdp
+ * @returns {string}
+ */
+export function shortened(sdp) {
+  const [head = "", ...sections] = sdp.split(/(?=^m=)/m);
+  const kept = sections.map((section, at) => {
+    const lines = section.split("\r\n").filter((line) => line !== "" && !isNeedless(line, at > 0));
+    return `${lines.join("\r\n")}\r\n`;
+  });
+  return head + kept.join("");
+}
+
+/** @param {string} line @param {boolean} isBundled */
+function isNeedless(line, isBundled) {
+  if (/^a=(candidate:|end-of-candidates|ice-options:|rtcp:)/.test(line)) return true;
+  return isBundled && /^a=(ice-ufrag:|ice-pwd:|fingerprint:|setup:)/.test(line);
+}
