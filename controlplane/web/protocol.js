@@ -207,9 +207,9 @@ export class Connection extends EventTarget {
     if (this.#state !== "joined") return;
     clearInterval(this.#watch);
     this.#become("reconnecting");
-    for (let turn = 0; this.#state === "reconnecting"; turn += 1) {
+    for (let turn = 0; this.#is("reconnecting"); turn += 1) {
       await this.#pause(WAITS_MS[Math.min(turn, WAITS_MS.length - 1)] ?? 0);
-      if (this.#state !== "reconnecting") return;
+      if (!this.#is("reconnecting")) return;
       try {
         const joined = await this.#enter();
         // Whoever left meanwhile does not come back.
