@@ -12,6 +12,7 @@
 //! kernel makes it panic. It knows addresses and frames; what is in a datagram is never its business.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+pub mod nexthop;
 pub mod open;
 pub mod port;
 pub mod simulated;
