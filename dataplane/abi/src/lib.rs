@@ -9,7 +9,8 @@
 //!  frame table     header | reserved positions of rings | one byte per frame of a UMEM          (data plane only)
 //! ```
 //!
-//! The maps of the XDP classifier are the other meeting place: [`xdp`].
+//! The maps of the XDP classifier are the other meeting place: [`xdp`]. That target has no small atomics, so the modules of
+//! shared memory are not compiled for it.
 //!
 //! Records hold fixed-width integers, byte arrays and atomics of them, so that any bit pattern is a valid record and a
 //! reader in another process never meets undefined behaviour. No pointer, no `usize`, no `bool`, no enum lies in a
@@ -19,19 +20,27 @@
 #![deny(unsafe_code)]
 
 pub mod codec;
+#[cfg(not(target_arch = "bpf"))]
 pub mod counters;
 pub mod drop_reason;
+#[cfg(not(target_arch = "bpf"))]
 pub mod durable;
 pub mod flow;
+#[cfg(not(target_arch = "bpf"))]
 pub mod frames;
 pub mod ids;
+#[cfg(not(target_arch = "bpf"))]
 pub mod intent;
 pub mod layout;
 pub mod limits;
+#[cfg(not(target_arch = "bpf"))]
 pub mod migrate;
 pub mod pod;
+#[cfg(not(target_arch = "bpf"))]
 pub mod ring;
+#[cfg(not(target_arch = "bpf"))]
 pub mod segment;
+#[cfg(not(target_arch = "bpf"))]
 pub mod store;
 pub mod xdp;
 

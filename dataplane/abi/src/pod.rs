@@ -34,10 +34,13 @@ pub unsafe trait SharedRecord: Sync + 'static {}
 // SAFETY: an atomic integer accepts any bit pattern and concurrent change because that is what atomics are for.
 unsafe impl SharedRecord for core::sync::atomic::AtomicU64 {}
 // SAFETY: an atomic integer accepts any bit pattern and concurrent change because that is what atomics are for.
+#[cfg(not(target_arch = "bpf"))]
 unsafe impl SharedRecord for core::sync::atomic::AtomicU32 {}
 // SAFETY: an atomic integer accepts any bit pattern and concurrent change because that is what atomics are for.
+#[cfg(not(target_arch = "bpf"))]
 unsafe impl SharedRecord for core::sync::atomic::AtomicU16 {}
 // SAFETY: an atomic integer accepts any bit pattern and concurrent change because that is what atomics are for.
+#[cfg(not(target_arch = "bpf"))]
 unsafe impl SharedRecord for core::sync::atomic::AtomicU8 {}
 // SAFETY: an array of shared records is one because arrays add no padding.
 unsafe impl<T: SharedRecord, const N: usize> SharedRecord for [T; N] {}

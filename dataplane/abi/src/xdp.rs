@@ -267,6 +267,33 @@ reasons!(
     }
 );
 
+/// What the program answers for a frame.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// On to the kernel.
+    Pass,
+    /// To an `AF_XDP` socket.
+    Redirect,
+    /// Nowhere.
+    Drop,
+}
+
+impl XdpFate {
+    /// The verdict that goes with the fate. By order: first what passes, then what is redirected, then what is dropped.
+    #[must_use]
+    #[inline]
+    pub const fn verdict(self) -> Verdict {
+        let index = self.index();
+        if index < Self::RedirectFlow.index() {
+            Verdict::Pass
+        } else if index < Self::DropBadLength.index() {
+            Verdict::Redirect
+        } else {
+            Verdict::Drop
+        }
+    }
+}
+
 /// All records of the maps, for the snapshot.
 pub const RECORDS: &[Record] = &[
     Record::of::<FlowEntry>(),
@@ -311,6 +338,18 @@ mod tests {
         assert!(entry.is_limited(1099, 3, 100) && entry.is_limited(999, 3, 100));
         assert!(!entry.is_limited(1100, 3, 100));
         assert_eq!(entry.after_failure(1100, 100), FailureEntry { window_start_ns: 1100, failures: 1 });
+    }
+
+    #[test]
+    fn a_fate_is_named_after_its_verdict() {
+        for fate in XdpFate::ALL {
+            let prefix = match fate.verdict() {
+                Verdict::Pass => "pass_",
+                Verdict::Redirect => "redirect_",
+                Verdict::Drop => "drop_",
+            };
+            assert!(fate.name().starts_with(prefix), "{}", fate.name());
+        }
     }
 
     #[test]
