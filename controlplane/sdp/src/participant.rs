@@ -355,14 +355,10 @@ fn slot_section<'a>(
             CodecKind::Opus => &["minptime", "useinbandfec", "usedtx", "stereo"],
             CodecKind::Vp8 | CodecKind::Vp9 | CodecKind::H264 | CodecKind::Av1 => kind.format_parameters(),
         };
-        let mut fmtp = codec.fmtp.only(keys);
-        if kind == CodecKind::Opus {
-            // RFC 7587 §6.1: what is shown may be stereo; a receiver that takes mono only says so itself.
-            fmtp.set("sprop-stereo", "1");
-        }
+        let fmtp = codec.fmtp.only(keys).to_string();
         let rtx_pt = codec.rtx_pt.filter(|pt| is_usable_pt(*pt));
         let feedback = negotiate_feedback(codec, &policy.viewer_feedback);
-        Some(AnsweredCodec { codec, kind, rtx_pt, fmtp: fmtp.to_string(), feedback })
+        Some(AnsweredCodec { codec, kind, rtx_pt, fmtp, feedback })
     };
     let mut codecs = media.codecs.iter().filter_map(answered);
     let codec = codecs.next()?;

@@ -118,9 +118,18 @@ impl Text {
     }
 }
 
-/// Holds an answer against its offer, line by line.
+/// Holds a first answer with one codec in each m-line against its offer, line by line.
 pub(crate) fn check_answer(offer_text: &str, answer_text: &str) {
-    assert!(answer_text.starts_with("v=0\r\no=- 77 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n"), "{answer_text}");
+    for part in Text::split(answer_text).media.iter().filter(|part| part.port != 0) {
+        assert!(part.formats.len() <= 2, "a codec and its retransmissions: {:?}", part.formats);
+    }
+    check_participant(offer_text, answer_text, 1);
+}
+
+/// Holds the answer with number `version` of a session against its offer, line by line.
+pub(crate) fn check_participant(offer_text: &str, answer_text: &str, version: u64) {
+    let start = format!("v=0\r\no=- 77 {version} IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n");
+    assert!(answer_text.starts_with(&start), "{answer_text}");
     assert!(answer_text.ends_with("\r\n"));
     let bare = answer_text.replace("\r\n", "");
     assert!(!bare.contains(['\r', '\n', '\0']), "line ends are CRLF only");
@@ -213,20 +222,9 @@ fn check_direction(offer: &Text, offered: &Part, answered: &Part) {
 }
 
 fn check_formats(offered: &Part, answered: &Part) {
-    let (pt, rtx_pt) = match answered.formats.as_slice() {
-        [pt] => (pt, None),
-        [pt, rtx_pt] => (pt, Some(rtx_pt)),
-        other => panic!("formats {other:?}"),
-    };
     for format in &answered.formats {
         assert!(offered.formats.contains(format), "payload type {format} is not the offerer's");
         assert_eq!(answered.of_format("rtpmap", format), offered.of_format("rtpmap", format));
-    }
-    let name = answered.of_format("rtpmap", pt)[0].split('/').next().expect("name").to_owned();
-    assert!(["opus", "VP8", "VP9", "H264", "AV1"].contains(&name.as_str()), "{name}");
-    if let Some(rtx_pt) = rtx_pt {
-        assert_eq!(answered.of_format("fmtp", rtx_pt), [format!("apt={pt}")]);
-        assert_eq!(offered.of_format("fmtp", rtx_pt), [format!("apt={pt}")]);
     }
     for name in ["rtpmap", "fmtp", "rtcp-fb"] {
         for value in answered.values(name) {
@@ -234,6 +232,25 @@ fn check_formats(offered: &Part, answered: &Part) {
             assert!(answered.formats.contains(&format), "{name} {value} is about a format that is not there");
         }
     }
+    let name_of = |pt: &str| answered.of_format("rtpmap", pt)[0].split('/').next().expect("name").to_owned();
+    let mut primaries: Vec<&String> = Vec::new();
+    for format in &answered.formats {
+        if name_of(format) != "rtx" {
+            primaries.push(format);
+            continue;
+        }
+        let primary = primaries.last().expect("retransmissions stand behind what they repair");
+        assert_eq!(answered.of_format("fmtp", format), [format!("apt={primary}")]);
+        assert_eq!(offered.of_format("fmtp", format), [format!("apt={primary}")]);
+    }
+    assert!(!primaries.is_empty());
+    for pt in primaries {
+        check_format(offered, answered, pt, &name_of(pt));
+    }
+}
+
+fn check_format(offered: &Part, answered: &Part, pt: &str, name: &str) {
+    assert!(["opus", "VP8", "VP9", "H264", "AV1"].contains(&name), "{name}");
     for message in answered.of_format("rtcp-fb", pt) {
         assert!(offered.of_format("rtcp-fb", pt).contains(&message), "feedback {message}");
     }

@@ -11,6 +11,8 @@ mod lines;
 #[cfg(test)]
 mod mutations;
 #[cfg(test)]
+mod participant;
+#[cfg(test)]
 mod publisher;
 #[cfg(test)]
 mod server;

@@ -9,7 +9,7 @@ use crate::server::{all_recorded, publish, track, view};
 
 /// One way to damage a text.
 #[derive(Debug, Clone)]
-enum Damage {
+pub(crate) enum Damage {
     /// Deletes a line.
     DeleteLine(usize),
     /// Repeats a line somewhere else.
@@ -24,7 +24,7 @@ enum Damage {
     Cut(usize),
 }
 
-fn damage() -> impl Strategy<Value = Damage> {
+pub(crate) fn damage() -> impl Strategy<Value = Damage> {
     let number = || any::<usize>();
     let character = prop_oneof![
         any::<char>(),
@@ -40,7 +40,7 @@ fn damage() -> impl Strategy<Value = Damage> {
     ]
 }
 
-fn apply(text: &str, damage: &Damage, corpus: &[(String, String)]) -> String {
+pub(crate) fn apply(text: &str, damage: &Damage, corpus: &[(String, String)]) -> String {
     let mut lines: Vec<String> = text.split_inclusive('\n').map(str::to_owned).collect();
     if lines.is_empty() {
         return String::new();
