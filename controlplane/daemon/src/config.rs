@@ -112,7 +112,7 @@ impl Default for LimitConfig {
         let room = controlplane_room::Limits::default();
         Self {
             rooms: room.rooms,
-            publishers_per_room: room.publishers_per_room,
+            publishers_per_room: room.participants_per_room,
             viewers_per_room: room.viewers_per_room,
             pending_per_address: 64,
             queued_requests: 1024,
@@ -127,7 +127,7 @@ impl LimitConfig {
     pub(crate) fn room_limits(&self) -> controlplane_room::Limits {
         controlplane_room::Limits {
             rooms: self.rooms,
-            publishers_per_room: self.publishers_per_room,
+            participants_per_room: self.publishers_per_room,
             viewers_per_room: self.viewers_per_room,
             validation_timeout: Duration::from_secs(self.validation_timeout_s),
             lost_timeout: Duration::from_secs(self.lost_timeout_s),

@@ -436,7 +436,7 @@ impl<P: DataPlane> Core<P> {
 
     /// Programs the commands in order; on a full table the rest is not tried. Events are told in any case.
     fn carry_out(&mut self, now: Instant, outcome: Outcome) -> Result<(), crate::plane::TableFull> {
-        let Outcome { commands, events } = outcome;
+        let Outcome { commands, events, .. } = outcome;
         let programmed = commands.into_iter().try_for_each(|command: Command| self.plane.apply(command));
         for event in &events {
             self.tell(now, event);
@@ -556,10 +556,18 @@ fn room_problem(error: &RoomError) -> Problem {
         RoomError::RoomNotPublished { .. } => (ProblemKind::NotPublished, Some("room")),
         RoomError::TooManyTracks { .. } => (ProblemKind::UnsupportedOffer, Some("m=")),
         RoomError::TooManyRooms { .. } => (ProblemKind::Full, Some("room")),
-        RoomError::TooManyPublishers { .. } | RoomError::TooManyViewers { .. } => (ProblemKind::Full, Some("room")),
-        RoomError::UnknownTransport { .. } | RoomError::TransportExists { .. } | RoomError::ForeignTrack => {
-            (ProblemKind::Full, None)
-        }
+        RoomError::TooManyParticipants { .. } | RoomError::TooManyViewers { .. } => (ProblemKind::Full, Some("room")),
+        // What WHIP and WHEP cannot meet, and defects.
+        RoomError::TooManySlots { .. }
+        | RoomError::UnknownParticipant { .. }
+        | RoomError::NoTransport
+        | RoomError::UnknownMid { .. }
+        | RoomError::UnknownTrack { .. }
+        | RoomError::NotCompatible { .. }
+        | RoomError::UnknownTransport { .. }
+        | RoomError::TransportExists { .. }
+        | RoomError::ForeignTrack
+        | RoomError::GivenTwice => (ProblemKind::Full, None),
     };
     let problem = Problem::new(kind, error.to_string());
     match field {

@@ -106,6 +106,9 @@ pub(crate) fn leave_reason(reason: LeaveReason) -> &'static str {
         LeaveReason::Replaced => "replaced",
         LeaveReason::HandshakeFailed => "handshake_failed",
         LeaveReason::TableFull => "table_full",
+        LeaveReason::Renewed => "renewed",
+        LeaveReason::ParticipantGone => "participant_gone",
+        LeaveReason::NotResumed => "not_resumed",
     }
 }
 

@@ -134,6 +134,7 @@ pub(crate) fn subscription(track: TrackId, transport: TransportId, from: &sdp::V
         extensions: extensions(&from.extensions),
         nack: from.feedback.nack,
         pli: from.feedback.pli,
+        max_encoding: None,
     })
 }
 

@@ -9,12 +9,14 @@
 //! It must never decide anything: what a command says is what is published. It must never print a key.
 #![forbid(unsafe_code)]
 
+mod adopt;
 mod records;
 
 use std::collections::BTreeMap;
 
 use controlplane_room::{
-    Command, RoomKey, SubscriptionId, SubscriptionSpec, TrackId, TrackSpec, TransportId, TransportSpec,
+    Command, Found, Known, RoomKey, Shown, SubscriptionId, SubscriptionSpec, TrackId, TrackSpec, TransportId,
+    TransportSpec,
 };
 use dataplane_abi::ids::{KeyRef, RoomRef, SubscriptionRef, TrackRef, TransportRef};
 use dataplane_abi::intent::{KeyIntent, TransportIntent};
@@ -71,16 +73,18 @@ impl Programmer {
     /// # Errors
     /// When intent or keys are not writable.
     pub fn attach(segment: &Segment) -> Result<Self, IntentError> {
-        let mut writer = IntentWriter::attach(segment)?;
-        retract_all(&mut writer, segment);
-        Ok(Self {
-            writer,
-            transports: BTreeMap::new(),
-            by_slot: BTreeMap::new(),
-            tracks: BTreeMap::new(),
-            subscriptions: BTreeMap::new(),
-            rooms: BTreeMap::new(),
-        })
+        Self::adopt(segment, &Known::default()).map(|(programmer, _)| programmer)
+    }
+
+    /// Becomes the writer of a segment and goes on with what a predecessor published: slots, generations and keys of what is
+    /// known stay as they are, and no worker sees a change. What nobody knows is taken away, its keys wiped. Says what of the
+    /// known was found: what was not has ended, and nothing is published in its place. Death at any instruction leaves less to
+    /// take away for the next one.
+    ///
+    /// # Errors
+    /// When intent or keys are not writable.
+    pub fn adopt(segment: &Segment, known: &Known) -> Result<(Self, Found), IntentError> {
+        adopt::adopt(segment, known)
     }
 
     /// The transport of a slot and generation, if it is the current one.
@@ -99,7 +103,7 @@ impl Programmer {
     /// Programs one command. Removing what is not there is not an error.
     ///
     /// # Errors
-    /// [`TableFull`]; only the adding commands can fail.
+    /// [`TableFull`]; only commands that add or set can fail.
     pub fn apply(&mut self, command: Command) -> Result<(), TableFull> {
         self.writer.collect();
         match command {
@@ -116,6 +120,7 @@ impl Programmer {
                 Ok(())
             }
             Command::AddSubscription { id, spec, .. } => self.add_subscription(id, &spec),
+            Command::SetSubscription { id, shown, .. } => self.set_subscription(id, shown.as_ref()),
             Command::RemoveSubscription { id, .. } => {
                 if let Some(reference) = self.subscriptions.remove(&id) {
                     let _ = self.writer.retract_subscription(reference.slot);
@@ -232,6 +237,17 @@ impl Programmer {
         Ok(())
     }
 
+    /// Publishes what a slot shows from here on, in the record slot and generation that it has. The rest is
+    /// read back from the segment.
+    fn set_subscription(&mut self, id: SubscriptionId, shown: Option<&Shown>) -> Result<(), TableFull> {
+        let Some(reference) = self.subscriptions.get(&id).copied() else { return Ok(()) };
+        let Some(mut record) = self.writer.segment().intent_subscription(reference.slot) else { return Ok(()) };
+        // A track that could not be added is none: the conference takes it back next.
+        let track = shown.and_then(|shown| self.tracks.get(&shown.track).copied());
+        records::show(&mut record, track.zip(shown));
+        self.writer.publish_subscription(reference.slot, &record).map_err(|_| self.full("subscriptions"))
+    }
+
     /// Installs the SRTP keys of a transport; a transport that has gone meanwhile is no news.
     ///
     /// # Errors
@@ -267,27 +283,6 @@ impl Programmer {
             let _ = self.writer.zeroise_key(old);
         }
         Ok(())
-    }
-}
-
-/// Takes everything away that is published: subscriptions before tracks before transports.
-fn retract_all(writer: &mut IntentWriter, segment: &Segment) {
-    let capacities = *segment.capacities();
-    for slot in (0..capacities.subscriptions).filter(|slot| segment.intent_subscription(*slot).is_some()) {
-        let _ = writer.retract_subscription(slot);
-    }
-    for slot in (0..capacities.tracks).filter(|slot| segment.intent_track(*slot).is_some()) {
-        let _ = writer.retract_track(slot);
-    }
-    for slot in 0..capacities.transports {
-        let Some(intent) = segment.intent_transport(slot) else { continue };
-        let _ = writer.retract_transport(slot);
-        if !intent.key.is_none() {
-            let _ = writer.zeroise_key(intent.key);
-        }
-    }
-    for slot in (0..capacities.rooms).filter(|slot| segment.intent_room(*slot).is_some()) {
-        let _ = writer.retract_room(slot);
     }
 }
 

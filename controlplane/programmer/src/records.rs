@@ -2,7 +2,7 @@
 //! From the conference's values to the segment's records.
 
 use controlplane_room::{
-    Codec, CodecMap, Extension, Extensions, MediaKind, RoomKey, SubscriptionSpec, TrackSpec, TransportSpec,
+    Codec, CodecMap, Extension, Extensions, MediaKind, RoomKey, Shown, SubscriptionSpec, TrackSpec, TransportSpec,
 };
 use dataplane_abi::codec::{self, Cipher, EgressMode, NO_PT, TransportKind, feedback_flags, transport_flags};
 use dataplane_abi::ids::{RoomRef, SubscriptionRef, TrackRef, TransportRef};
@@ -69,6 +69,15 @@ fn credential(spec: &TransportSpec) -> Credential {
         credential.remote_ufrag_len = fill(&mut credential.remote_ufrag, spec.remote.ufrag.as_bytes());
     }
     credential
+}
+
+/// Whether a published transport is the one of `spec`: both of our credentials are its.
+pub(crate) fn is_transport(record: &TransportIntent, spec: &TransportSpec) -> bool {
+    let known = credential(spec);
+    record.credentials.first().is_some_and(|held| {
+        (held.local_ufrag, held.local_ufrag_len, held.local_pwd, held.local_pwd_len)
+            == (known.local_ufrag, known.local_ufrag_len, known.local_pwd, known.local_pwd_len)
+    })
 }
 
 const fn extension_kind(extension: Extension) -> ExtKind {
@@ -174,18 +183,53 @@ pub(crate) fn subscription(
         track,
         ssrc: spec.ssrc,
         mode: EgressMode::Rewrite.code(),
-        max_encoding: u8::try_from(ENCODINGS - 1).unwrap_or(0),
+        max_encoding: encoding_code(spec.max_encoding),
+        rtx_ssrc: spec.rtx_ssrc.unwrap_or(0),
+        rtx_pt: NO_PT,
         feedback: feedback(spec.nack, spec.pli, false),
         ..SubscriptionIntent::zeroed()
     };
-    let codec = spec.codecs.first();
-    record.pt = codec.map_or(0, |codec| codec.pt);
-    let rtx = codec.and_then(|codec| codec.rtx_pt).zip(spec.rtx_ssrc);
-    record.rtx_pt = rtx.map_or(NO_PT, |(pt, _)| pt);
-    record.rtx_ssrc = rtx.map_or(0, |(_, ssrc)| ssrc);
+    if let Some(codec) = spec.codecs.first() {
+        set_codec(&mut record, codec);
+    }
     record.mid_len = fill(&mut record.mid, spec.mid.as_bytes());
     set_extensions(&mut record.extension_ids, &spec.extensions);
     record
+}
+
+/// Points a subscription at another track, or at none. What it is known by on the wire stays.
+pub(crate) fn show(record: &mut SubscriptionIntent, shown: Option<(TrackRef, &Shown)>) {
+    let Some((track, shown)) = shown else {
+        record.track = TrackRef::NONE;
+        return;
+    };
+    record.track = track;
+    record.max_encoding = encoding_code(shown.max_encoding);
+    set_codec(record, &shown.codec);
+}
+
+/// The payload types of a codec. The SSRC of retransmissions is the slot's, whatever the codec: it stays.
+fn set_codec(record: &mut SubscriptionIntent, codec: &CodecMap) {
+    record.pt = codec.pt;
+    record.rtx_pt = codec.rtx_pt.filter(|_| record.rtx_ssrc != 0).unwrap_or(NO_PT);
+}
+
+/// The highest encoding that there may be.
+const ANY_ENCODING: u8 = {
+    assert!(ENCODINGS > 0 && ENCODINGS <= 8, "fits");
+    #[expect(clippy::cast_possible_truncation, reason = "at most 7")]
+    {
+        (ENCODINGS - 1) as u8
+    }
+};
+
+fn encoding_code(max_encoding: Option<u8>) -> u8 {
+    max_encoding.map_or(ANY_ENCODING, |encoding| encoding.min(ANY_ENCODING))
+}
+
+/// The inverse of `encoding_code`.
+pub(crate) fn max_encoding(code: u8) -> Option<u8> {
+    (code < ANY_ENCODING).then_some(code)
 }
 
 /// Nothing where a length or the profile makes no sense.

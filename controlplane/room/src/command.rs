@@ -6,29 +6,38 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroize;
+
 /// A transport: one peer connection of one participant. Never given twice, not even after a restart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TransportId(pub u64);
 
 /// A room as the data plane knows it. Never given twice within a process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RoomKey(pub u64);
 
 /// A track's global id: 128 random bits (CONTRACTS 14).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TrackId(pub [u8; 16]);
 
 /// A subscription. Never given twice within a process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SubscriptionId(pub u64);
 
-/// An ICE user name fragment and its password. The password does not print.
-#[derive(Clone, PartialEq, Eq)]
+/// An ICE user name fragment and its password. It does not print, and is wiped when it goes.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IceCredentials {
     /// The fragment, as in `a=ice-ufrag`.
     pub ufrag: String,
     /// The password, as in `a=ice-pwd`.
     pub pwd: String,
+}
+
+impl Drop for IceCredentials {
+    fn drop(&mut self) {
+        self.pwd.zeroize();
+    }
 }
 
 impl fmt::Debug for IceCredentials {
@@ -38,16 +47,18 @@ impl fmt::Debug for IceCredentials {
 }
 
 /// Which way media goes on a transport, seen from the participant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Direction {
     /// The participant sends.
     Publisher,
     /// The participant receives.
     Viewer,
+    /// The participant sends, and has slots to receive in.
+    Both,
 }
 
 /// Audio or video.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum MediaKind {
     /// Audio.
     Audio,
@@ -56,7 +67,7 @@ pub enum MediaKind {
 }
 
 /// A codec that the data plane forwards.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Codec {
     /// RFC 7587.
     Opus,
@@ -71,7 +82,7 @@ pub enum Codec {
 }
 
 /// A codec and the payload types that stand for it on one transport.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CodecMap {
     /// The codec.
     pub codec: Codec,
@@ -86,7 +97,7 @@ pub struct CodecMap {
 }
 
 /// A header extension that is forwarded or acted upon.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Extension {
     /// `urn:ietf:params:rtp-hdrext:sdes:mid`.
     Mid,
@@ -121,7 +132,7 @@ pub enum Extension {
 }
 
 /// The header extension ids negotiated for one media section (RFC 8285).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Extensions(pub Vec<(Extension, u8)>);
 
 impl Extensions {
@@ -134,7 +145,7 @@ impl Extensions {
 
 /// One encoding of a published track: a rid (simulcast) or an SSRC that the offer declared, or neither when the
 /// stream can only be told by its MID.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Encoding {
     /// The restriction identifier (RFC 8851), simulcast only. The order of encodings is the offer's.
     pub rid: Option<String>,
@@ -145,7 +156,7 @@ pub struct Encoding {
 }
 
 /// A transport to be added.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TransportSpec {
     /// Its id.
     pub id: TransportId,
@@ -168,7 +179,7 @@ pub struct TransportSpec {
 }
 
 /// A published track to be added.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrackSpec {
     /// Its id.
     pub id: TrackId,
@@ -193,7 +204,7 @@ pub struct TrackSpec {
 }
 
 /// A subscription to be added: one egress stream (and its retransmissions) to a viewer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SubscriptionSpec {
     /// The track that is received.
     pub track: TrackId,
@@ -215,6 +226,19 @@ pub struct SubscriptionSpec {
     pub nack: bool,
     /// Whether the viewer sends PLI.
     pub pli: bool,
+    /// Highest encoding that it gets, counted from 0; `None`: any.
+    pub max_encoding: Option<u8>,
+}
+
+/// What a subscription delivers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// The track.
+    pub track: TrackId,
+    /// The track's codec as payload types on the receiver's transport.
+    pub codec: CodecMap,
+    /// Highest encoding that it gets, counted from 0; `None`: any.
+    pub max_encoding: Option<u8>,
 }
 
 /// A change that the data plane is asked for.
@@ -255,7 +279,16 @@ pub enum Command {
         /// What it is.
         spec: SubscriptionSpec,
     },
-    /// A viewer ceases to receive a track.
+    /// A slot shows something else, or nothing. Subscription, SSRCs and mid stay; numbers go on (CONTRACTS 3).
+    SetSubscription {
+        /// The subscription that the slot is.
+        id: SubscriptionId,
+        /// The receiver's transport.
+        transport: TransportId,
+        /// What it shows from here on.
+        shown: Option<Shown>,
+    },
+    /// A viewer ceases to receive a track, or the transport that a slot belongs to goes.
     RemoveSubscription {
         /// The subscription.
         id: SubscriptionId,

@@ -9,17 +9,30 @@
 #![forbid(unsafe_code)]
 
 mod command;
+mod compatible;
 mod conference;
 mod error;
+mod input;
+mod limits;
 mod name;
+mod notice;
+mod record;
+mod slot;
 
 pub use command::{
-    Codec, CodecMap, Command, Direction, Encoding, Extension, Extensions, IceCredentials, MediaKind, RoomKey,
+    Codec, CodecMap, Command, Direction, Encoding, Extension, Extensions, IceCredentials, MediaKind, RoomKey, Shown,
     SubscriptionId, SubscriptionSpec, TrackId, TrackSpec, TransportId, TransportSpec,
 };
-pub use conference::{
-    Conference, Event, EventKind, Input, LeaveReason, Limits, Outcome, Publication, Publish, PublisherSummary,
-    RoomSummary, Watch,
-};
+pub use conference::{Conference, Publication, PublisherSummary, RoomSummary};
 pub use error::RoomError;
+pub use input::{Event, EventKind, Input, LeaveReason, NewTrack, Outcome, Publish, Renegotiation, Watch};
+pub use limits::Limits;
 pub use name::{DisplayName, NameError, ParticipantId, RoomName};
+pub use notice::{
+    Audience, Departure, Member, Notice, ParticipantState, ParticipantView, Snapshot, Source, TrackView, TransportState,
+};
+pub use record::{
+    Found, FoundSubscription, Known, KnownTransport, ParticipantRecord, Record, RecordKey, RecordedLiveness,
+    SlotRecord, TrackRecord, TransportRecord, ViewerRecord,
+};
+pub use slot::{Slot, SlotAnswer, SlotView, SlotWish};

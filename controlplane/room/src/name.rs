@@ -6,6 +6,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 /// Longest room name and participant id, in bytes.
 const MAX_ID_LEN: usize = 64;
 /// Longest display name, in Unicode scalar values.
@@ -32,7 +34,8 @@ fn is_id(text: &str) -> bool {
 }
 
 /// A room's name, `[a-z0-9-]{1,64}`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct RoomName(String);
 
 impl RoomName {
@@ -58,7 +61,8 @@ impl fmt::Display for RoomName {
 }
 
 /// What a participant is called in URLs: `[a-z0-9-]{1,64}`, unique among a room's publishers.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct ParticipantId(String);
 
 impl ParticipantId {
@@ -66,6 +70,20 @@ impl ParticipantId {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl ParticipantId {
+    /// The `number`-th id of those that share this one's letters: `ada`, `ada-2`, `ada-3`.
+    #[must_use]
+    pub fn numbered(&self, number: usize) -> Self {
+        if number < 2 {
+            return self.clone();
+        }
+        let suffix = format!("-{number}");
+        let mut text = self.0.clone();
+        text.truncate(MAX_ID_LEN - suffix.len());
+        Self(text + &suffix)
     }
 }
 
@@ -84,7 +102,8 @@ impl fmt::Display for ParticipantId {
 }
 
 /// What a participant is called on screen: 1 to 64 characters, no control characters, trimmed.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct DisplayName(String);
 
 impl DisplayName {
@@ -143,5 +162,47 @@ fn is_unprintable(c: char) -> bool {
 impl fmt::Display for DisplayName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for RoomName {
+    type Error = NameError;
+
+    fn try_from(text: String) -> Result<Self, NameError> {
+        text.parse()
+    }
+}
+
+impl From<RoomName> for String {
+    fn from(name: RoomName) -> Self {
+        name.0
+    }
+}
+
+impl TryFrom<String> for ParticipantId {
+    type Error = NameError;
+
+    fn try_from(text: String) -> Result<Self, NameError> {
+        text.parse()
+    }
+}
+
+impl From<ParticipantId> for String {
+    fn from(name: ParticipantId) -> Self {
+        name.0
+    }
+}
+
+impl TryFrom<String> for DisplayName {
+    type Error = NameError;
+
+    fn try_from(text: String) -> Result<Self, NameError> {
+        text.parse()
+    }
+}
+
+impl From<DisplayName> for String {
+    fn from(name: DisplayName) -> Self {
+        name.0
     }
 }

@@ -59,6 +59,7 @@ impl DataPlane for Fake {
             Command::AddTrack { spec, .. } => drop(books.tracks.insert(spec.id, spec)),
             Command::RemoveTrack { track, .. } => drop(books.tracks.remove(&track)),
             Command::AddSubscription { id, spec, .. } => drop(books.subscriptions.insert(id, spec)),
+            Command::SetSubscription { .. } => {}
             Command::RemoveSubscription { id, .. } => drop(books.subscriptions.remove(&id)),
         }
         Ok(())
