@@ -124,6 +124,8 @@ function ended(which, reason) {
   farewell.show(which.room, reason);
 }
 
+// For a look at statistics from the console, and for the labs.
+Object.defineProperty(globalThis, "millrace", { value: { meeting: () => meeting, media } });
 addEventListener("popstate", () => void route());
 byId("home", HTMLAnchorElement).addEventListener("click", (event) => {
   if (event.ctrlKey || event.metaKey || event.shiftKey) return;

@@ -91,8 +91,9 @@ function isPlain(codec) {
 }
 
 /**
- * The offer without what the server does not need: candidates (it answers whoever checks), and in sections of a bundle
- * whatever the first section says for all of them (RFC 9143 §7.1.3; RFC 8829 §5.2.1).
+ * The offer without what the server does not need: candidates (it answers whoever checks), in sections of a bundle what
+ * the first one says for all of them (RFC 9143 §7.1.3; RFC 8829 §5.2.1), and feedback of codecs that are not offered,
+ * which Firefox leaves behind when codecs are chosen.
  *
  * @param {string} sdp
  * @returns {string}
@@ -100,14 +101,17 @@ function isPlain(codec) {
 export function shortened(sdp) {
   const [head = "", ...sections] = sdp.split(/(?=^m=)/m);
   const kept = sections.map((section, at) => {
-    const lines = section.split("\r\n").filter((line) => line !== "" && !isNeedless(line, at > 0));
-    return `${lines.join("\r\n")}\r\n`;
+    const lines = section.split("\r\n").filter((line) => line !== "");
+    const payloads = new Set((lines[0] ?? "").split(" ").slice(3));
+    return lines.filter((line) => !isNeedless(line, payloads, at > 0)).join("\r\n") + "\r\n";
   });
   return head + kept.join("");
 }
 
-/** @param {string} line @param {boolean} isBundled */
-function isNeedless(line, isBundled) {
+/** @param {string} line @param {Set<string>} payloads @param {boolean} isBundled */
+function isNeedless(line, payloads, isBundled) {
   if (/^a=(candidate:|end-of-candidates|ice-options:|rtcp:)/.test(line)) return true;
+  const about = /^a=(?:rtpmap|fmtp|rtcp-fb):(\d+)/.exec(line)?.[1];
+  if (about !== undefined && !payloads.has(about)) return true;
   return isBundled && /^a=(ice-ufrag:|ice-pwd:|fingerprint:|setup:)/.test(line);
 }

@@ -69,6 +69,8 @@ export class Prejoin {
     if (token !== "") this.#token.value = token;
     const isGood = isRoom(room);
     this.refuse(isGood ? null : new RequestError("bad_room", ""));
+    this.#view.classList.toggle("no-room", !isGood);
+    say(byId("prejoin-title", HTMLElement), isGood ? "Ready to join?" : "No such meeting");
     for (const element of [this.#join, this.#listen]) element.disabled = !isGood;
     this.#draw();
     if (!isGood) return;
