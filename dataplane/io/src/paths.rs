@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The paths of a socket port: 5-tuples turned into what sendmsg wants, once per path.
+//! The paths of a port: 5-tuples turned into what its sends want, once per path.
 //!
 //! A slot is 20 bits of index and 12 bits of generation, so that a closed one is not taken for its successor.
 
@@ -75,55 +75,91 @@ const fn is_link_local(address: [u8; 16]) -> bool {
 }
 
 #[derive(Debug)]
-struct Entry {
+struct Entry<R> {
     generation: u32,
-    route: Option<Route>,
+    route: Option<R>,
 }
 
-/// All paths of a port.
+/// A slot's index, which no other open path has.
+pub(crate) const fn index_of(path: PathSlot) -> u32 {
+    path.0 & INDEX_MASK
+}
+
+/// The slots of a port's paths.
 #[derive(Debug)]
-pub(crate) struct PathTable {
-    binding: Binding,
+pub(crate) struct Slots<R> {
     /// Never longer than `capacity`, which it has room for from the beginning; pages are touched as paths are opened.
-    entries: Vec<Entry>,
+    entries: Vec<Entry<R>>,
     /// First in, first out, so that an index rests as long as possible.
     free: VecDeque<u32>,
     capacity: usize,
 }
 
-impl PathTable {
-    pub(crate) fn new(binding: Binding, paths: u32) -> Self {
+impl<R> Slots<R> {
+    pub(crate) fn new(paths: u32) -> Self {
         let capacity = paths.min(PATHS_MAX) as usize;
-        Self { binding, entries: Vec::with_capacity(capacity), free: VecDeque::with_capacity(capacity), capacity }
+        Self { entries: Vec::with_capacity(capacity), free: VecDeque::with_capacity(capacity), capacity }
     }
 
-    pub(crate) fn open(&mut self, flow: &FlowKey, dscp: u8, ecn: Ecn) -> Result<PathSlot, PathError> {
-        let route = Some(Route::new(self.binding, flow, (dscp << 2) | (ecn.0 & 3))?);
+    pub(crate) fn insert(&mut self, route: R) -> Result<PathSlot, PathError> {
         if self.entries.len() < self.capacity {
             let index = u32::try_from(self.entries.len()).map_err(|_| PathError::Full)?;
-            self.entries.push(Entry { generation: 0, route });
+            self.entries.push(Entry { generation: 0, route: Some(route) });
             return Ok(PathSlot(index));
         }
         let index = self.free.pop_front().ok_or(PathError::Full)?;
         let entry = self.entries.get_mut(index as usize).ok_or(PathError::Full)?;
-        entry.route = route;
+        entry.route = Some(route);
         Ok(PathSlot(index | (entry.generation << INDEX_BITS)))
     }
 
-    pub(crate) fn close(&mut self, path: PathSlot) {
-        let index = path.0 & INDEX_MASK;
+    /// Whether there was such a path.
+    pub(crate) fn remove(&mut self, path: PathSlot) -> bool {
+        let index = index_of(path);
         if let Some(entry) = self.entries.get_mut(index as usize)
             && entry.generation == path.0 >> INDEX_BITS
             && entry.route.take().is_some()
         {
             entry.generation = (entry.generation + 1) & (u32::MAX >> INDEX_BITS);
             self.free.push_back(index);
+            return true;
         }
+        false
+    }
+
+    pub(crate) fn get(&self, path: PathSlot) -> Option<&R> {
+        let entry = self.entries.get(index_of(path) as usize)?;
+        if entry.generation == path.0 >> INDEX_BITS { entry.route.as_ref() } else { None }
+    }
+
+    pub(crate) fn get_mut(&mut self, path: PathSlot) -> Option<&mut R> {
+        let entry = self.entries.get_mut(index_of(path) as usize)?;
+        if entry.generation == path.0 >> INDEX_BITS { entry.route.as_mut() } else { None }
+    }
+}
+
+/// All paths of a socket port.
+#[derive(Debug)]
+pub(crate) struct PathTable {
+    binding: Binding,
+    slots: Slots<Route>,
+}
+
+impl PathTable {
+    pub(crate) fn new(binding: Binding, paths: u32) -> Self {
+        Self { binding, slots: Slots::new(paths) }
+    }
+
+    pub(crate) fn open(&mut self, flow: &FlowKey, dscp: u8, ecn: Ecn) -> Result<PathSlot, PathError> {
+        self.slots.insert(Route::new(self.binding, flow, (dscp << 2) | (ecn.0 & 3))?)
+    }
+
+    pub(crate) fn close(&mut self, path: PathSlot) {
+        self.slots.remove(path);
     }
 
     pub(crate) fn route(&self, path: PathSlot) -> Option<&Route> {
-        let entry = self.entries.get((path.0 & INDEX_MASK) as usize)?;
-        if entry.generation == path.0 >> INDEX_BITS { entry.route.as_ref() } else { None }
+        self.slots.get(path)
     }
 }
 

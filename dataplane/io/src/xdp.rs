@@ -22,7 +22,15 @@ use crate::socket::SetupError;
 pub mod geometry;
 pub mod setup;
 
+mod head;
+mod open;
+mod port;
+mod returns;
+mod ring;
+
 pub use geometry::{Geometry, Interface, Mode, Pair};
+pub use open::{CopyMode, Opened, PortParts, SocketStatistics, Statistics, XdpConfig, XdpStatus, open};
+pub use port::XdpPort;
 pub use setup::PortMemory;
 
 /// Why an AF_XDP port cannot be set up.
