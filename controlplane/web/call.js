@@ -2,9 +2,9 @@
 // The media of one participant: what is sent, which slots show what. Whoever uses it says what should be; a single loop
 // makes it so, one step after the other, and begins again where a step was lost with the connection.
 
-import { addSender, addSlot, newPeer, shortened } from "/peer.js";
-import { RequestError } from "/protocol.js";
-import { assign, slotsFor } from "/slots.js";
+import { addSender, addSlot, newPeer, shortened } from "./peer.js";
+import { RequestError } from "./protocol.js";
+import { assign, slotsFor } from "./slots.js";
 
 /** A media connection that does not come up is tried anew after this long. */
 const MEDIA_MS = 8000;
@@ -16,9 +16,9 @@ const REFUSED_MS = 2000;
 const REST_MS = 3000;
 
 /**
- * @typedef {import("/protocol.js").Source} Source
- * @typedef {import("/protocol.js").Joined} Joined
- * @typedef {import("/slots.js").Wanted} Wanted
+ * @typedef {import("./protocol.js").Source} Source
+ * @typedef {import("./protocol.js").Joined} Joined
+ * @typedef {import("./slots.js").Wanted} Wanted
  * @typedef {"audio" | "video"} Kind
  * @typedef {object} Sending
  * @property {MediaStreamTrack | null} track
@@ -26,7 +26,7 @@ const REST_MS = 3000;
  * @property {boolean | null} told what the room was told about `muted`
  * @property {RTCRtpTransceiver | null} transceiver
  * @property {string | null} id the track's, once the server has said it
- * @typedef {import("/slots.js").Slot & {transceiver: RTCRtpTransceiver}} MediaSlot
+ * @typedef {import("./slots.js").Slot & {transceiver: RTCRtpTransceiver}} MediaSlot
  */
 
 /** Events: `slots` (what is shown changed), `link` (the media connection's state changed), `problem` (`{error}`). */
@@ -47,7 +47,7 @@ export class Call extends EventTarget {
   /** @type {any} */ #mediaTimer = undefined;
   /** @type {any} */ #interruption = undefined;
 
-  /** @param {import("/protocol.js").Connection} connection */
+  /** @param {import("./protocol.js").Connection} connection */
   constructor(connection) {
     super();
     this.#connection = connection;

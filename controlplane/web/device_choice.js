@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // The three selects for microphone, camera and speaker, on the prejoin page and in the settings.
 
-import { byId } from "/dom.js";
-import { devicesOf } from "/devices.js";
-import { prefer, preferences } from "/store.js";
+import { byId } from "./dom.js";
+import { devicesOf } from "./devices.js";
+import { prefer, preferences } from "./store.js";
 
 const KINDS = /** @type {const} */ (["microphone", "camera", "speaker"]);
 
 /**
  * @param {"prejoin" | "settings"} place
- * @param {import("/local_media.js").LocalMedia} media
+ * @param {import("./local_media.js").LocalMedia} media
  * @param {() => void} onSpeaker
  * @returns {() => Promise<void>} fills the selects again
  */
@@ -31,10 +31,10 @@ export function startDeviceChoice(place, media, onSpeaker) {
 }
 
 /**
- * @param {import("/store.js").DeviceKind} kind
+ * @param {import("./store.js").DeviceKind} kind
  * @param {HTMLSelectElement} select
  * @param {MediaDeviceInfo[]} devices
- * @param {import("/local_media.js").LocalMedia} media
+ * @param {import("./local_media.js").LocalMedia} media
  */
 function fillOne(kind, select, devices, media) {
   const named = devices.filter((device) => device.deviceId !== "");

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Opening microphone, camera and screen, and what is wrong when it does not work. It keeps nothing: see local_media.js.
 
-import { preferences } from "/store.js";
+import { preferences } from "./store.js";
 
 /**
  * What keeps a device from being used.
  *
  * @typedef {"insecure" | "unsupported" | "none" | "no-camera" | "no-microphone" | "denied" | "busy" | "other"} Problem
  * @typedef {{microphone: MediaStreamTrack | null, camera: MediaStreamTrack | null, problem: Problem | null}} Opened
- * @typedef {import("/store.js").DeviceKind} DeviceKind
+ * @typedef {import("./store.js").DeviceKind} DeviceKind
  */
 
 /** @type {Record<DeviceKind, MediaDeviceKind>} */

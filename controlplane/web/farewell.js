@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // After a meeting: why it ended here, and the way back.
 
-import { byId, say } from "/dom.js";
-import { endWords } from "/messages.js";
+import { byId, say } from "./dom.js";
+import { endWords } from "./messages.js";
 
 /** @param {(room: string) => void} rejoin @returns {{show: (room: string, reason: string) => void, hide: () => void}} */
 export function startFarewell(rejoin) {

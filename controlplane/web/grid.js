@@ -9,7 +9,7 @@
 /** Widths to heights that a tile may have, the best first. */
 const ASPECTS = [16 / 9, 4 / 3, 1];
 /** What a less good shape costs, as a share of the area. */
-const ASPECT_COST = [1, 0.9, 0.78];
+const ASPECT_COST = [1, 0.9, 0.6];
 /** What each empty cell of the last row costs. */
 const HOLE_COST = 0.05;
 /** A strip's tiles are not smaller and not larger than this. */

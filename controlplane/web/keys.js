@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Keyboard shortcuts of a meeting, and the dialog that lists them.
 
-import { byId } from "/dom.js";
+import { byId } from "./dom.js";
 
 /**
  * @typedef {{key: string, does: string, run: () => void}} Shortcut

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The first page: a name, a new meeting, or the way into one.
 
-import { byId, say } from "/dom.js";
-import { newRoom, roomOf, roomProblem } from "/names.js";
-import { prefer, preferences } from "/store.js";
+import { byId, say } from "./dom.js";
+import { newRoom, roomOf, roomProblem } from "./names.js";
+import { prefer, preferences } from "./store.js";
 
 const HINT = "Small letters, digits and hyphens.";
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // One's own microphone, camera and screen: which are open, which are on. The prejoin page and the meeting share one.
 
-import { open, openScreen } from "/devices.js";
-import { prefer, preferences } from "/store.js";
+import { open, openScreen } from "./devices.js";
+import { prefer, preferences } from "./store.js";
 
 /**
  * Events: `change` after anything changed; `lost` (`{kind}`) when a device went by itself.
@@ -12,7 +12,7 @@ export class LocalMedia extends EventTarget {
   /** @type {MediaStreamTrack | null} */ camera = null;
   /** @type {MediaStreamTrack | null} */ screen = null;
   /** @type {MediaStreamTrack | null} */ screenSound = null;
-  /** @type {import("/devices.js").Problem | null} */ problem = null;
+  /** @type {import("./devices.js").Problem | null} */ problem = null;
   isMicOn = preferences().isMicOn;
   isCamOn = preferences().isCamOn;
   /** Whether a device is being opened. */

@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which view is shown: landing at `/`, prejoin and the meeting at `/r/<room>`, farewell after it.
 
-import { byId } from "/dom.js";
-import { startFarewell } from "/farewell.js";
-import { startDialogs } from "/keys.js";
-import { startLanding } from "/landing.js";
-import { LocalMedia } from "/local_media.js";
-import { detail, Meeting } from "/meeting.js";
-import { isRoom, roomOfPath } from "/names.js";
-import { hasWebRtc } from "/peer.js";
-import { Prejoin } from "/prejoin.js";
-import { RequestError } from "/protocol.js";
-import { Room } from "/room.js";
-import { meetingUnderWay } from "/store.js";
-import { startTheme } from "/theme.js";
+import { byId } from "./dom.js";
+import { startFarewell } from "./farewell.js";
+import { startDialogs } from "./keys.js";
+import { startLanding } from "./landing.js";
+import { LocalMedia } from "./local_media.js";
+import { detail, Meeting } from "./meeting.js";
+import { isRoom, roomOfPath } from "./names.js";
+import { hasWebRtc } from "./peer.js";
+import { Prejoin } from "./prejoin.js";
+import { RequestError } from "./protocol.js";
+import { Room } from "./room.js";
+import { meetingUnderWay } from "./store.js";
+import { startTheme } from "./theme.js";
 
 const entrance = byId("entrance", HTMLElement);
 const media = new LocalMedia();
@@ -67,7 +67,7 @@ function tokenOfLink() {
 /**
  * Goes on with the meeting of a page that was reloaded.
  *
- * @param {import("/store.js").Meeting} under
+ * @param {import("./store.js").Meeting} under
  * @returns {Promise<boolean>}
  */
 async function resume(under) {
@@ -85,7 +85,7 @@ async function resume(under) {
 
 /**
  * @param {string} name of the room
- * @param {import("/prejoin.js").Entry} entry
+ * @param {import("./prejoin.js").Entry} entry
  * @param {string} [token] to resume with
  */
 async function enter(name, entry, token) {

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // One meeting of one person: connection, media and roster together. It draws nothing; room.js shows it.
 
-import { Call } from "/call.js";
-import { ReceivedLevels } from "/levels.js";
-import { LevelMeter, Speakers } from "/level.js";
-import { Connection, socketUrl } from "/protocol.js";
-import { Roster, trackOf } from "/roster.js";
-import { keepMeeting } from "/store.js";
+import { Call } from "./call.js";
+import { ReceivedLevels } from "./levels.js";
+import { LevelMeter, Speakers } from "./level.js";
+import { Connection, socketUrl } from "./protocol.js";
+import { Roster, trackOf } from "./roster.js";
+import { keepMeeting } from "./store.js";
 
 const LEVELS_EVERY_MS = 150;
 
@@ -31,7 +31,7 @@ export class Meeting extends EventTarget {
 
   /**
    * @param {{room: string, name: string, token?: string, resume?: string}} wish
-   * @param {import("/local_media.js").LocalMedia} media
+   * @param {import("./local_media.js").LocalMedia} media
    * @param {boolean} isListener
    */
   constructor(wish, media, isListener) {
@@ -68,7 +68,7 @@ export class Meeting extends EventTarget {
     await gone;
   }
 
-  /** @param {import("/protocol.js").Joined} joined */
+  /** @param {import("./protocol.js").Joined} joined */
   #entered(joined) {
     this.self = joined.self;
     this.isClosing = false;
@@ -81,7 +81,7 @@ export class Meeting extends EventTarget {
     this.#changed();
   }
 
-  /** @param {import("/protocol.js").Message} event */
+  /** @param {import("./protocol.js").Message} event */
   #take(event) {
     if (event.type === "transport" && event.state === "failed") return this.call.restart();
     if (event.type === "transport" && event.state === "lost" && this.call.link !== "connected") return this.call.restart();

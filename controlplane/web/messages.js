@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a person is told when something does not work: what it is, and what to do.
 
-import { codeOf } from "/protocol.js";
+import { codeOf } from "./protocol.js";
 
 /** @typedef {{title: string, text: string}} Words */
 
-/** @type {Record<import("/devices.js").Problem, Words>} */
+/** @type {Record<import("./devices.js").Problem, Words>} */
 const DEVICES = {
   insecure: {
     title: "No camera or microphone on this page",
@@ -41,7 +41,7 @@ const DEVICES = {
   },
 };
 
-/** @param {import("/devices.js").Problem} problem @returns {Words} */
+/** @param {import("./devices.js").Problem} problem @returns {Words} */
 export function deviceWords(problem) {
   return DEVICES[problem];
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // One RTCPeerConnection as the server wants it: sections that send, slots that receive, an offer short enough to send.
 
-/** @typedef {import("/protocol.js").Source} Source */
+/** @typedef {import("./protocol.js").Source} Source */
 
 /** Codecs of a picture by preference; others are left out, or an offer of many slots would not fit into a message. */
 const VIDEO_CODECS = ["video/VP8", "video/H264", "video/VP9", "video/rtx"];

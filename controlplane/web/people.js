@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // The list of participants.
 
-import { icon, say } from "/dom.js";
-import { hueOf, initials } from "/names.js";
-import { trackOf } from "/roster.js";
+import { icon, say } from "./dom.js";
+import { hueOf, initials } from "./names.js";
+import { trackOf } from "./roster.js";
 
 /**
  * @typedef {{id: string, name: string, note: string, isMicOn: boolean, isCamOn: boolean, isSharing: boolean, isSpeaking: boolean}} Row
  */
 
-/** @param {import("/meeting.js").Meeting} meeting @param {import("/local_media.js").LocalMedia} media @returns {Row[]} */
+/** @param {import("./meeting.js").Meeting} meeting @param {import("./local_media.js").LocalMedia} media @returns {Row[]} */
 export function rowsOf(meeting, media) {
   const others = meeting.roster.participants.map((one) => {
     const microphone = trackOf(one, "microphone");

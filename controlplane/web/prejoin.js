@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // Before a meeting: how one looks and sounds, which devices, under which name.
 
-import { startDeviceChoice } from "/device_choice.js";
-import { byId, copyFrom, dress, say } from "/dom.js";
-import { LevelMeter, loudness } from "/level.js";
-import { deviceWords, refusalWords } from "/messages.js";
-import { hueOf, initials, isRoom } from "/names.js";
-import { codeOf, RequestError } from "/protocol.js";
-import { prefer, preferences } from "/store.js";
+import { startDeviceChoice } from "./device_choice.js";
+import { byId, copyFrom, dress, say } from "./dom.js";
+import { LevelMeter, loudness } from "./level.js";
+import { deviceWords, refusalWords } from "./messages.js";
+import { hueOf, initials, isRoom } from "./names.js";
+import { codeOf, RequestError } from "./protocol.js";
+import { prefer, preferences } from "./store.js";
 
 /**
  * @typedef {{name: string, token: string, isListener: boolean}} Entry
- * @typedef {import("/local_media.js").LocalMedia} LocalMedia
+ * @typedef {import("./local_media.js").LocalMedia} LocalMedia
  */
 
 /** The prejoin page. */

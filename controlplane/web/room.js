@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 // The meeting on the page: the stage, the bar of controls, the list, what is told. What happens in it is meeting.js.
 
-import { startDeviceChoice } from "/device_choice.js";
-import { canShareScreen } from "/devices.js";
-import { byId, copy, copyFrom, dress, say } from "/dom.js";
-import { startKeys } from "/keys.js";
-import { wakeAudio } from "/level.js";
-import { detail } from "/meeting.js";
-import { deviceWords } from "/messages.js";
-import { rowsOf, showPeople } from "/people.js";
-import { linkOf } from "/prejoin.js";
-import { codeOf } from "/protocol.js";
-import { Sound } from "/sound.js";
-import { Stage } from "/stage.js";
-import { toast } from "/toasts.js";
+import { startDeviceChoice } from "./device_choice.js";
+import { canShareScreen } from "./devices.js";
+import { byId, copy, copyFrom, dress, say } from "./dom.js";
+import { startKeys } from "./keys.js";
+import { wakeAudio } from "./level.js";
+import { detail } from "./meeting.js";
+import { deviceWords } from "./messages.js";
+import { rowsOf, showPeople } from "./people.js";
+import { linkOf } from "./prejoin.js";
+import { codeOf } from "./protocol.js";
+import { Sound } from "./sound.js";
+import { Stage } from "./stage.js";
+import { toast } from "./toasts.js";
 
 /** A connection that is away for less is not worth a word. */
 const BANNER_AFTER_MS = 700;
@@ -38,14 +38,14 @@ export class Room {
   #media;
   #onLeave;
   #fill;
-  /** @type {import("/meeting.js").Meeting | null} */ #meeting = null;
+  /** @type {import("./meeting.js").Meeting | null} */ #meeting = null;
   /** @type {any} */ #clock = undefined;
   /** @type {any} */ #bannerTimer = undefined;
   #startedAt = 0;
   #drawing = 0;
 
   /**
-   * @param {import("/local_media.js").LocalMedia} media
+   * @param {import("./local_media.js").LocalMedia} media
    * @param {() => void} onLeave
    */
   constructor(media, onLeave) {
@@ -73,7 +73,7 @@ export class Room {
     return !this.#view.hidden;
   }
 
-  /** @param {import("/meeting.js").Meeting} meeting */
+  /** @param {import("./meeting.js").Meeting} meeting */
   show(meeting) {
     this.#meeting = meeting;
     this.#startedAt = Date.now();
@@ -151,7 +151,7 @@ export class Room {
     }, 0);
   }
 
-  /** @param {import("/meeting.js").Meeting} meeting */
+  /** @param {import("./meeting.js").Meeting} meeting */
   #drawNow(meeting) {
     const media = this.#media;
     this.#stage.show(meeting, media);
@@ -207,7 +207,7 @@ export class Room {
 
   // ---- what happens ----
 
-  /** @param {import("/roster.js").Change} change */
+  /** @param {import("./roster.js").Change} change */
   #notice({ kind, participant, reason }) {
     const left = reason === "lost" ? "lost the connection" : reason === "removed" ? "was removed" : "left";
     toast(this.#toasts, kind === "came" ? `${participant.name} joined` : `${participant.name} ${left}`);

@@ -2,10 +2,10 @@
 // Who is in the room: `joined` and every event after it, applied in order. Pure: it knows no page and no network.
 
 /**
- * @typedef {import("/protocol.js").Participant} Participant
- * @typedef {import("/protocol.js").Track} Track
- * @typedef {import("/protocol.js").Source} Source
- * @typedef {import("/protocol.js").Message} Message
+ * @typedef {import("./protocol.js").Participant} Participant
+ * @typedef {import("./protocol.js").Track} Track
+ * @typedef {import("./protocol.js").Source} Source
+ * @typedef {import("./protocol.js").Message} Message
  * @typedef {{kind: "came" | "left", participant: Participant, reason: string}} Change
  */
 

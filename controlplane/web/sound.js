@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Plays what is received: one audio element for each slot, all the time, so that nobody's first word waits for one.
 
-import { preferences } from "/store.js";
+import { preferences } from "./store.js";
 
 /** Events: `blocked` when the browser wants a gesture first, `heard` when it does not any more. */
 export class Sound extends EventTarget {

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The stage: which tiles there are, where they are, and how large the pictures in them need to be.
 
-import { gridLayout, stageLayout } from "/grid.js";
-import { trackOf } from "/roster.js";
-import { heightFor } from "/slots.js";
-import { Tile } from "/tile.js";
+import { gridLayout, stageLayout } from "./grid.js";
+import { trackOf } from "./roster.js";
+import { heightFor } from "./slots.js";
+import { Tile } from "./tile.js";
 
 /** More tiles than this are not put on one page: nobody recognises anybody. */
 const MOST_TILES = 49;
@@ -16,9 +16,9 @@ const LOST_TILE_MS = 10_000;
  * @property {string} key
  * @property {string | null} track whose picture; null: none is sent
  * @property {boolean} isMain a screen that is shared
- * @property {import("/tile.js").TileLook} look
- * @typedef {import("/meeting.js").Meeting} Meeting
- * @typedef {import("/local_media.js").LocalMedia} LocalMedia
+ * @property {import("./tile.js").TileLook} look
+ * @typedef {import("./meeting.js").Meeting} Meeting
+ * @typedef {import("./local_media.js").LocalMedia} LocalMedia
  */
 
 /** Shows a meeting in a box. */
@@ -52,7 +52,7 @@ export class Stage {
     if (!isSame) this.layout();
   }
 
-  /** @returns {import("/slots.js").Wanted[]} the pictures that are seen, the most important first */
+  /** @returns {import("./slots.js").Wanted[]} the pictures that are seen, the most important first */
   get wanted() {
     const seen = this.#entries.filter((entry) => entry.track !== null && this.#tiles.get(entry.key)?.element.hidden === false);
     return seen.map((entry) => {
@@ -70,7 +70,7 @@ export class Stage {
     const gap = box.width < 600 ? 8 : 12;
     const mains = this.#entries.filter((entry) => entry.isMain);
     const others = this.#entries.filter((entry) => !entry.isMain);
-    /** @type {Map<string, import("/grid.js").Rect>} */
+    /** @type {Map<string, import("./grid.js").Rect>} */
     const places = new Map();
     if (mains.length > 0) {
       const { main, strip } = stageLayout(others.length, box, gap);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Light or dark: as the system says, or as the person does.
 
-import { dress } from "/dom.js";
-import { prefer, preferences } from "/store.js";
+import { dress } from "./dom.js";
+import { prefer, preferences } from "./store.js";
 
 const LOOKS = /** @type {const} */ ({
   auto: { icon: "auto", label: "Appearance: as the system" },

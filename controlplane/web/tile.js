@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // One picture on the stage: somebody's camera, or a screen.
 
-import { say, within } from "/dom.js";
-import { hueOf, initials } from "/names.js";
+import { say, within } from "./dom.js";
+import { hueOf, initials } from "./names.js";
 
 /**
  * @typedef {object} TileLook
