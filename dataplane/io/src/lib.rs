@@ -15,6 +15,7 @@
 pub mod nexthop;
 pub mod open;
 pub mod port;
+pub mod set;
 pub mod simulated;
 pub mod socket;
 pub mod sockets;

@@ -64,6 +64,15 @@ pub fn open_socket_port(
     }
 }
 
+macro_rules! dispatch {
+    ($self:ident, $port:ident => $call:expr) => {
+        match $self {
+            SocketPort::Uring($port) => $call,
+            SocketPort::Sockets($port) => $call,
+        }
+    };
+}
+
 impl SocketPort {
     /// Datagrams that were received and not delivered: longer than a frame, or without an address.
     #[must_use]
@@ -73,15 +82,19 @@ impl SocketPort {
             Self::Sockets(port) => port.rx_discarded(),
         }
     }
-}
 
-macro_rules! dispatch {
-    ($self:ident, $port:ident => $call:expr) => {
-        match $self {
-            SocketPort::Uring($port) => $call,
-            SocketPort::Sockets($port) => $call,
+    /// Whether there is work that no poll of the socket shows.
+    pub(crate) fn is_ready(&mut self) -> bool {
+        match self {
+            Self::Uring(port) => port.is_ready(),
+            Self::Sockets(_) => false,
         }
-    };
+    }
+
+    /// The socket, and whether room in its send buffer is waited for: what a caller that sleeps on several ports polls.
+    pub(crate) fn watched(&self) -> (BorrowedFd<'_>, bool) {
+        dispatch!(self, port => (port.socket(), port.has_retries()))
+    }
 }
 
 impl Port for SocketPort {

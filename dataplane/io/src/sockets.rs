@@ -95,6 +95,14 @@ impl SocketsPort {
         self.rx_discarded
     }
 
+    pub(crate) fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    pub(crate) fn has_retries(&self) -> bool {
+        self.tx.has_retries()
+    }
+
     /// Asks the kernel for datagrams; says how many frames it filled.
     fn ask(&mut self, max: usize) -> usize {
         let Some(headers) = self.rx_headers.get_mut(..max) else { return 0 };

@@ -18,7 +18,7 @@
 //! without CAP_NET_ADMIN, or another worker's packets: SO_REUSEPORT steers by 4-tuple and the group must stay as it is.
 
 use std::collections::VecDeque;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use io_uring::types::{CancelBuilder, Fixed, SubmitArgs, Timespec};
@@ -97,7 +97,7 @@ pub struct UringPort {
     watched: RawFd,
     rx_discarded: u64,
     /// Held open for the registered file.
-    _socket: OwnedFd,
+    socket: OwnedFd,
 }
 
 impl core::fmt::Debug for UringPort {
@@ -139,7 +139,7 @@ impl UringPort {
             paths: PathTable::new(binding, config.paths),
             watched: -1,
             rx_discarded: 0,
-            _socket: socket,
+            socket,
         };
         port.arm_receive();
         port.ring.submit().map_err(SetupError::io("io_uring_enter"))?;
@@ -155,6 +155,21 @@ impl UringPort {
     #[must_use]
     pub const fn rx_discarded(&self) -> u64 {
         self.rx_discarded
+    }
+
+    /// Whether there is work already: a caller that sleeps on [`Self::socket`] must not.
+    pub(crate) fn is_ready(&mut self) -> bool {
+        self.drain();
+        !self.completed.ready.is_empty() || self.needs_enter()
+    }
+
+    /// Readable while datagrams wait in the kernel: they become completions inside our own `io_uring_enter` only.
+    pub(crate) fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    pub(crate) fn has_retries(&self) -> bool {
+        self.tx.has_retries()
     }
 
     /// Puts one request into the submission queue.

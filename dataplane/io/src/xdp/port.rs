@@ -14,6 +14,7 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use dataplane_abi::flow::FlowKey;
 use dataplane_abi::frames::FrameState;
@@ -32,6 +33,7 @@ use crate::memory::Region;
 use crate::nexthop::NextHops;
 use crate::paths::{Slots, index_of};
 use crate::port::{Ecn, Flushed, PathError, PathSlot, Port, PortKind, RxMeta};
+use crate::wait::{self, Wait, Watch};
 
 /// Where a sent frame's payload begins: on a cache line, with room for the longest head in front.
 const PAYLOAD_AT: usize = 128;
@@ -108,6 +110,15 @@ pub(super) struct Lane {
     pub(super) is_nudged: bool,
 }
 
+impl Lane {
+    /// Takes a frame that came home; the other worker is awake, then.
+    fn take(&mut self) -> Option<u32> {
+        let frame = self.from.pop()?;
+        self.is_nudged = false;
+        Some(frame)
+    }
+}
+
 /// A packet of the current batch.
 #[derive(Clone, Copy, Debug)]
 struct Packet {
@@ -157,12 +168,15 @@ pub struct XdpPort {
     pending: Vec<Pending>,
     /// For passing frames through a ring.
     chunk: Vec<u32>,
+    watch: Option<Watch>,
     /// By worker; few, so that they are searched.
     lanes: Vec<(u16, Lane)>,
     nudges: Arc<Nudges>,
     paths: Slots<Path>,
     next_hops: Arc<NextHops>,
     config: XdpConfig,
+    /// What the kernel said of the last kick: the interface is down, or gone.
+    is_down: bool,
     is_lost: bool,
     rx_discarded: u64,
     frames_refused: u64,
@@ -189,11 +203,13 @@ impl XdpPort {
             reserved: None,
             pending: Vec::with_capacity(geometry.tx_ring as usize),
             chunk: Vec::with_capacity(geometry.rx_frames.max(geometry.tx_ring) as usize),
+            watch: None,
             lanes: Vec::new(),
             nudges: Arc::default(),
             paths: Slots::new(config.paths),
             next_hops,
             config,
+            is_down: false,
             is_lost: false,
             rx_discarded: 0,
             frames_refused: 0,
@@ -230,6 +246,15 @@ impl XdpPort {
             keep.refill.extend(claimed);
         }
         self.refill();
+        self.watch = Some(Watch::new(self.watched()));
+    }
+
+    /// Sleeps until a packet is here or with others who are asked (readable, or writable where that is said).
+    pub(crate) fn sleep(&mut self, added: &[(BorrowedFd<'_>, bool)], timeout: Duration) {
+        if let Some(watch) = &mut self.watch {
+            watch.sleep(added, timeout);
+        }
+        self.quiet();
     }
 
     /// The sockets and their places, to be put into the classifier's map once the port is open.
@@ -238,13 +263,21 @@ impl XdpPort {
     }
 
     /// What a sleeping worker polls: its sockets, and the eventfd by which others wake it for frames that wait.
-    pub(crate) fn watched(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.sockets.iter().map(|socket| socket.fd.as_fd()).chain(self.nudge())
+    fn watched(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let nudge = self.nudges.get(usize::from(self.worker)).map(AsFd::as_fd);
+        self.sockets.iter().map(|socket| socket.fd.as_fd()).chain(nudge)
     }
 
-    /// The eventfd that wakes this worker.
-    pub(crate) fn nudge(&self) -> Option<BorrowedFd<'_>> {
-        self.nudges.get(usize::from(self.worker)).map(AsFd::as_fd)
+    /// The worker is awake.
+    fn quiet(&self) {
+        if let Some(nudge) = self.nudges.get(usize::from(self.worker)) {
+            let _ = rustix::io::read(nudge, &mut [0; 8]);
+        }
+    }
+
+    /// Whether the interface takes nothing at present.
+    pub(crate) const fn is_down(&self) -> bool {
+        self.is_down
     }
 
     /// Whether packets wait.
@@ -285,7 +318,7 @@ impl XdpPort {
     /// Whether a payload of `len` bytes may go by this port now; the check of each `reserve`.
     #[inline]
     pub(crate) fn serves(&mut self, slot: PathSlot, len: usize) -> bool {
-        let Some(path) = self.paths.get_mut(slot) else { return false };
+        let Some(path) = self.paths.get_mut(slot).filter(|_| !self.is_down) else { return false };
         let epoch = self.next_hops.epoch();
         if path.epoch != epoch {
             let hop = self.next_hops.answer(self.worker, index_of(slot), path.generation).ok();
@@ -395,7 +428,7 @@ impl XdpPort {
     /// Takes frames that came home from other workers.
     fn collect(&mut self) {
         for index in 0..self.lanes.len() {
-            while let Some(frame) = self.lanes.get_mut(index).and_then(|(_, lane)| lane.from.pop()) {
+            while let Some(frame) = self.lanes.get_mut(index).and_then(|(_, lane)| lane.take()) {
                 match self.geometry.home(frame) {
                     Some(home) if self.table.mark(frame, FrameState::Worker(id(self.worker))).is_ok() => {
                         self.keep_frame(frame, home);
@@ -416,6 +449,7 @@ impl XdpPort {
             }
             let refused = kick(socket.fd.as_fd(), Way::Send);
             self.is_lost |= is_gone(refused);
+            self.is_down = is_gone(refused) || refused == libc::ENETDOWN;
             if socket.tx.filled() == left {
                 // The device is full or down. What is left goes with the next flush or reap.
                 return;
@@ -423,10 +457,10 @@ impl XdpPort {
         }
     }
 
-    /// A sharer that has run out of frames asks the keeper of its queue to look for them.
+    /// A sharer that runs out of frames asks the keeper of its queue to look for them.
     fn ask_for_frames(&mut self) {
         let keeper = self.geometry.first_worker(self.geometry.tx_queue(self.worker));
-        if keeper == self.worker || !self.free.is_empty() {
+        if keeper == self.worker || self.free.len() >= NUDGE_AT {
             return;
         }
         if let Some((_, lane)) = self.lanes.iter_mut().find(|(other, lane)| *other == keeper && !lane.is_nudged) {
@@ -655,5 +689,14 @@ impl Port for XdpPort {
         self.refill();
         self.kick();
         self.ask_for_frames();
+    }
+}
+
+impl Wait for XdpPort {
+    fn wait(&mut self, timeout: Duration, wake: BorrowedFd<'_>) {
+        if !self.has_packets() {
+            self.sleep(&[(wake, false)], timeout);
+            wait::drain(wake);
+        }
     }
 }
