@@ -13,7 +13,8 @@
  * @property {string} profile      folder for the browser's profile
  * @property {string} origin       the server's origin, `http://10.77.0.1:8080`
  * @property {string} room
- * @property {string} page         the script that runs inside the page (page.js)
+ * @property {"page" | "whip"} through the door: the page itself, or WHIP and WHEP
+ * @property {string[]} scripts    what runs inside the page, in order (senses.js, then room.js or whip.js)
  * @property {string} camera       y4m file (Chromium)
  * @property {string} microphone   wav file (Chromium)
  * @property {number[]} colour     [r, g, b] of the canvas camera (Firefox)
@@ -88,8 +89,17 @@ async function launch() {
       page = await browser.newPage();
       page.on("console", (message) => log("page:", message.text()));
       page.on("pageerror", (error) => log("page error:", error.message));
-      await page.goto(`${config.origin}/r/${config.room}`, { timeout: LAUNCH_TIMEOUT_MS });
-      await page.evaluate(fs.readFileSync(config.page, "utf8"));
+      const scripts = config.scripts.map((script) => fs.readFileSync(script, "utf8"));
+      if (config.through === "page") {
+        // Before the page's own scripts, in every document that it opens.
+        for (const script of scripts) await page.evaluateOnNewDocument(script);
+        await page.goto(`${config.origin}/r/${config.room}`, { timeout: LAUNCH_TIMEOUT_MS });
+      } else {
+        // Any document of this origin that does nothing by itself.
+        await page.goto(`${config.origin}/healthz`, { timeout: LAUNCH_TIMEOUT_MS });
+        for (const script of scripts) await page.evaluate(script);
+      }
+      await inPage("start", { browser: config.browser, colour: config.colour });
       return { version: await browser.version(), attempt };
     } catch (error) {
       log(`launch attempt ${attempt} failed:`, error.message);
@@ -113,8 +123,7 @@ async function close() {
 const OPERATIONS = {
   launch,
   close,
-  capture: () => inPage("capture", { browser: config.browser, colour: config.colour }),
-  publish: (command) => inPage("publish", { room: config.room, ...command }),
+  join: (command) => inPage("join", { room: config.room, ...command }),
   watch: (command) => inPage("watch", { room: config.room, ...command }),
   firstFrame: (command) => inPage("firstFrame", command),
   mute: () => inPage("mute"),

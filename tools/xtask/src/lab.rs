@@ -62,7 +62,10 @@ pub(crate) fn main(options: &Options) -> Result<bool> {
             if !shell::is_root() {
                 bail!("labs make network namespaces and need root: sudo -E cargo xtask lab {name} …");
             }
-            run::build_release()?;
+            // Whoever names a folder of binaries has built them.
+            if !args.iter().any(|word| word == "--bin-dir" || word.starts_with("--bin-dir=")) {
+                run::build_release()?;
+            }
             tools_netlab::lab::run(name, args)
         }
     }

@@ -16,7 +16,9 @@ use crate::netns::Endpoint;
 use crate::process::Process;
 
 const BROWSER_JS: &str = include_str!("../../drivers/browser.js");
-const PAGE_JS: &str = include_str!("../../drivers/page.js");
+const SENSES_JS: &str = include_str!("../../drivers/senses.js");
+const ROOM_JS: &str = include_str!("../../drivers/room.js");
+const WHIP_JS: &str = include_str!("../../drivers/whip.js");
 /// Three launches of up to 90 s each.
 const LAUNCH_LIMIT: Duration = Duration::from_secs(300);
 /// One command to a page on a loaded machine.
@@ -61,6 +63,39 @@ impl Kind {
     }
 }
 
+/// Through which door browsers come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Through {
+    /// The page, as a person does: WebSocket, one peer connection with slots.
+    Page,
+    /// WHIP and WHEP: one peer connection for each direction and participant.
+    Whip,
+}
+
+impl Through {
+    /// As `--through` names them.
+    pub(crate) const NAMES: [&'static str; 2] = ["page", "whip"];
+
+    /// Reads `--through`.
+    pub(crate) fn parse(name: &str) -> Self {
+        if name == "whip" { Self::Whip } else { Self::Page }
+    }
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Page => "page",
+            Self::Whip => "whip",
+        }
+    }
+
+    const fn script(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Page => ("room.js", ROOM_JS),
+            Self::Whip => ("whip.js", WHIP_JS),
+        }
+    }
+}
+
 /// A browser with its driver; both end when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Browser {
@@ -86,11 +121,12 @@ pub(crate) struct Kit {
     modules: PathBuf,
     folder: PathBuf,
     media: PathBuf,
+    through: Through,
 }
 
 impl Kit {
     /// Installs browsers, puppeteer and tools; writes the drivers into `folder`.
-    pub(crate) fn install(kinds: &[Kind], folder: &Path) -> Result<Self> {
+    pub(crate) fn install(kinds: &[Kind], through: Through, folder: &Path) -> Result<Self> {
         let mut packages = vec!["iproute2", "ethtool"];
         packages.extend(kinds.iter().map(|kind| kind.package()));
         install::ensure_node()?;
@@ -99,8 +135,10 @@ impl Kit {
         let media = install::lab_dir()?.join("media");
         std::fs::create_dir_all(&media)?;
         std::fs::write(folder.join("browser.js"), BROWSER_JS)?;
-        std::fs::write(folder.join("page.js"), PAGE_JS)?;
-        Ok(Self { modules, folder: folder.to_owned(), media })
+        let (script, text) = through.script();
+        std::fs::write(folder.join("senses.js"), SENSES_JS)?;
+        std::fs::write(folder.join(script), text)?;
+        Ok(Self { modules, folder: folder.to_owned(), media, through })
     }
 }
 
@@ -109,10 +147,12 @@ impl Browser {
     pub(crate) fn launch(kit: &Kit, kind: Kind, who: (&str, Person), at: Endpoint, url: (&str, &str)) -> Result<Self> {
         let ((name, person), (origin, room)) = (who, url);
         let (camera, microphone) = person.write_files(&kit.media)?;
+        let scripts = ["senses.js", kit.through.script().0].map(|script| kit.folder.join(script));
         let config = json!({
             "browser": kind.name(), "executable": format!("/usr/bin/{}", kind.package()), "modules": kit.modules,
             "profile": kit.folder.join(format!("profile-{name}")), "origin": origin, "room": room,
-            "page": kit.folder.join("page.js"), "camera": camera, "microphone": microphone,
+            "through": kit.through.name(),
+            "scripts": scripts, "camera": camera, "microphone": microphone,
             "colour": person.colour, "pitch": person.pitch,
         });
         let mut command = at.namespace.command("node");

@@ -17,7 +17,7 @@ use anyhow::{Context, Result, anyhow};
 use serde_json::{Value, json};
 
 use super::args::Args;
-use super::browser::Kind;
+use super::browser::{Kind, Through};
 use super::call::server_options;
 use super::counters::{Drops, Status};
 use super::new_folder;
@@ -76,7 +76,7 @@ pub(crate) fn run(words: &[String]) -> Result<bool> {
     let folder = new_folder("hostile")?;
     let python = install::ensure_pip(install::PYTHON_PACKAGES)?;
     let mut report = Report::start("hostile");
-    let mut session = Session::start(&[Kind::Chromium, Kind::Chromium], &options, None, &folder)?;
+    let mut session = Session::start((&[Kind::Chromium, Kind::Chromium], Through::Whip), &options, None, &folder)?;
     let (stranger, insider) = (session.bed.add("stranger")?, session.bed.add("insider")?);
     session.join_all(None)?;
     let junk_packets = packets / JUNK_SHARE;

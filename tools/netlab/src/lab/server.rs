@@ -23,13 +23,39 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 /// The three processes, by the name of their pid file.
 pub(crate) const PLANES: [&str; 3] = ["keeper", "dataplane", "controlplane"];
 
+/// By which addresses the server is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        }
+    }
+
+    /// The server's address, and the same as URLs have it.
+    fn address(self, endpoint: &Endpoint) -> (String, String) {
+        match self {
+            Self::V4 => (endpoint.address.clone(), endpoint.address.clone()),
+            Self::V6 => (endpoint.address6.clone(), format!("[{}]", endpoint.address6)),
+        }
+    }
+}
+
 /// How to start the server.
 #[derive(Debug, Clone)]
 pub(crate) struct ServerOptions {
-    /// `uring`, `sockets` or `auto`.
+    /// `xdp`, `uring`, `sockets` or `auto`.
     pub(crate) backend: String,
     /// Worker threads.
     pub(crate) workers: u32,
+    /// The only family that it is reached by.
+    pub(crate) family: Family,
     /// Where the binaries are.
     pub(crate) bin_dir: PathBuf,
 }
@@ -84,11 +110,15 @@ impl Server {
         let (runtime_dir, state_dir) = (folder.join("run"), folder.join("state"));
         std::fs::create_dir_all(&runtime_dir)?;
         std::fs::create_dir_all(&state_dir)?;
-        let listen = format!("{}:{HTTP_PORT}", endpoint.address);
+        let (address, host) = options.family.address(&endpoint);
+        let listen = format!("{host}:{HTTP_PORT}");
         let mut command = endpoint.namespace.command(&keeper);
         command.arg("--runtime-dir").arg(&runtime_dir).arg("--state-dir").arg(&state_dir);
-        command.args(["--media-port", &MEDIA_PORT.to_string(), "--media-address", &endpoint.address]);
+        command.args(["--media-port", &MEDIA_PORT.to_string(), "--media-address", &address]);
         command.args(["--workers", &options.workers.to_string(), "--backend", &options.backend]);
+        if options.backend == "xdp" {
+            command.args(["--interface", endpoint.interface]);
+        }
         command.args(["--listen-plain", &listen, "--open-rooms", "--no-pin"]).env("RUST_BACKTRACE", "1");
         let mut process = Process::spawn(command, &folder.join("server.log"), false)?;
         process.wait_for_text("Millrace is ready", START_LIMIT).context("start the server")?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::browser::{Browser, COMMAND_LIMIT, Kind, Kit};
+use super::browser::{Browser, COMMAND_LIMIT, Kind, Kit, Through};
 use super::media::PEOPLE;
 use super::server::{Server, ServerOptions};
 use crate::console;
@@ -22,7 +22,8 @@ const FIRST_FRAME_LIMIT_MS: u64 = 20_000;
 /// A deliberate fault, to show that the checks see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sabotage {
-    /// The first participant asks for others than it claims to watch.
+    /// People are others than they are taken for: by the page the first two join under each other's name, by WHEP the first
+    /// participant asks for others than it claims to watch.
     Swap,
     /// The first participant's leg loses 5 % of what comes to it.
     Drop,
@@ -37,9 +38,7 @@ pub(crate) struct Pair {
     pub(crate) from: usize,
     /// Index of the watcher.
     pub(crate) to: usize,
-    /// WHEP POST to its answer, in ms.
-    pub(crate) post_ms: Option<f64>,
-    /// WHEP POST to the first decoded frame, in ms.
+    /// From the click of the one who came later, or from the WHEP POST, to the first decoded frame, in ms.
     pub(crate) join_ms: Option<f64>,
 }
 
@@ -50,8 +49,9 @@ pub(crate) struct Session {
     pub(crate) server: Server,
     pub(crate) bed: Bed,
     pub(crate) pairs: Vec<Pair>,
-    /// WHIP POST to its answer, in ms, of each participant.
-    pub(crate) whip_ms: Vec<Option<f64>>,
+    /// Offer to its answer, in ms, of each participant: over the WebSocket, or by WHIP.
+    pub(crate) answer_ms: Vec<Option<f64>>,
+    through: Through,
     /// Where logs and profiles are.
     pub(crate) folder: PathBuf,
 }
@@ -90,12 +90,12 @@ impl Sample {
 impl Session {
     /// Builds the bed, starts the server and the browsers; nobody publishes yet.
     pub(crate) fn start(
-        kinds: &[Kind],
+        (kinds, through): (&[Kind], Through),
         options: &ServerOptions,
         sabotage: Option<Sabotage>,
         folder: &Path,
     ) -> Result<Self> {
-        let kit = Kit::install(kinds, folder)?;
+        let kit = Kit::install(kinds, through, folder)?;
         let mut bed = Bed::create()?;
         let endpoint = bed.add("server")?;
         let server = Server::start(endpoint, folder, options)?;
@@ -113,16 +113,21 @@ impl Session {
             browsers.push(browser);
         }
         let folder = folder.to_owned();
-        Ok(Self { browsers, server, bed, pairs: Vec::new(), whip_ms: Vec::new(), folder })
+        Ok(Self { browsers, server, bed, pairs: Vec::new(), answer_ms: Vec::new(), through, folder })
     }
 
-    /// Everybody publishes, then everybody watches all others, one after the other.
+    /// Everybody joins, and everybody sees all others.
     pub(crate) fn join_all(&mut self, sabotage: Option<Sabotage>) -> Result<()> {
-        for browser in &mut self.browsers {
-            browser.call("capture", json!({}), COMMAND_LIMIT)?;
-            let name = browser.name.clone();
-            let post = browser.call("publish", json!({ "name": name }), COMMAND_LIMIT)?;
-            self.whip_ms.push(post["ms"].as_f64());
+        let mut names: Vec<String> = self.browsers.iter().map(|browser| browser.name.clone()).collect();
+        if self.through == Through::Page && sabotage == Some(Sabotage::Swap) {
+            names.swap(0, 1);
+        }
+        let mut clicked = Vec::new();
+        for (browser, name) in self.browsers.iter_mut().zip(names) {
+            let joined = browser.call("join", json!({ "name": name }), COMMAND_LIMIT)?;
+            console::line(&format!("  {} has joined as {name}", browser.name));
+            self.answer_ms.push(joined["answerMs"].as_f64());
+            clicked.push(joined["at"].as_f64());
         }
         if let (Some(Sabotage::Mute), Some(last)) = (sabotage, self.browsers.last_mut()) {
             last.call("mute", json!({}), COMMAND_LIMIT)?;
@@ -130,15 +135,21 @@ impl Session {
         let names: Vec<String> = self.browsers.iter().map(|browser| browser.name.clone()).collect();
         for (to, browser) in self.browsers.iter_mut().enumerate() {
             for from in (0..names.len()).filter(|from| *from != to) {
-                let asked = if sabotage == Some(Sabotage::Swap) && to == 0 { (from + 1) % names.len() } else { from };
-                let arguments = json!({"claim": names[from], "ask": names[asked]});
-                let post = browser.call("watch", arguments, COMMAND_LIMIT)?;
+                let since = match self.through {
+                    Through::Page => clicked[from].zip(clicked[to]).map(|(one, other)| one.max(other)),
+                    Through::Whip => {
+                        let is_swapped = sabotage == Some(Sabotage::Swap) && to == 0;
+                        let asked = if is_swapped { (from + 1) % names.len() } else { from };
+                        let arguments = json!({"claim": names[from], "ask": names[asked]});
+                        browser.call("watch", arguments, COMMAND_LIMIT)?["at"].as_f64()
+                    }
+                };
                 let wait = json!({"claim": names[from], "timeoutMs": FIRST_FRAME_LIMIT_MS});
-                let first = browser.call("firstFrame", wait, COMMAND_LIMIT)?;
-                let (post_ms, join_ms) = (post["ms"].as_f64(), first["ms"].as_f64());
+                let first = browser.call("firstFrame", wait, COMMAND_LIMIT)?["at"].as_f64();
+                let join_ms = since.zip(first).map(|(since, first)| first - since);
                 let shown = join_ms.map_or_else(|| "no frame".to_owned(), |ms| format!("first frame after {ms:.0} ms"));
-                console::line(&format!("  {} watches {}: {shown}", names[to], names[asked]));
-                self.pairs.push(Pair { from, to, post_ms, join_ms });
+                console::line(&format!("  {} sees {}: {shown}", names[to], names[from]));
+                self.pairs.push(Pair { from, to, join_ms });
             }
         }
         Ok(())

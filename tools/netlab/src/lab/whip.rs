@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::args::Args;
-use super::browser::{Browser, COMMAND_LIMIT, Kind, Kit};
+use super::browser::{Browser, COMMAND_LIMIT, Kind, Kit, Through};
 use super::call::server_options;
 use super::media::{COLOUR_TOLERANCE, PEOPLE, PITCH_TOLERANCE_HZ, Person};
 use super::new_folder;
@@ -60,7 +60,7 @@ pub(crate) fn run(words: &[String]) -> Result<bool> {
     let folder = new_folder("whip")?;
     std::fs::write(folder.join("whep.py"), WHEP_PY)?;
     let kinds: &[Kind] = if wanted.contains(&"chromium") { &[Kind::Chromium] } else { &[] };
-    let kit = Kit::install(kinds, &folder)?;
+    let kit = Kit::install(kinds, Through::Whip, &folder)?;
     let python = install::ensure_pip(install::PYTHON_PACKAGES)?;
     let mut report = Report::start("whip");
     let mut bed = Bed::create()?;
@@ -119,8 +119,7 @@ fn start_ffmpeg(python: &Path, at: &Endpoint, origin: &str, person: Person, fold
 
 fn start_chromium(kit: &Kit, at: Endpoint, origin: &str, person: Person) -> Result<Browser> {
     let mut browser = Browser::launch(kit, Kind::Chromium, ("chromium", person), at, (origin, ROOM))?;
-    browser.call("capture", json!({}), COMMAND_LIMIT)?;
-    browser.call("publish", json!({"name": "chromium"}), COMMAND_LIMIT)?;
+    browser.call("join", json!({"name": "chromium"}), COMMAND_LIMIT)?;
     console::line("  chromium publishes by WHIP");
     Ok(browser)
 }

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * The lab's part inside the page. It runs in the origin of the server's own page and publishes and watches through the
- * page's own `/client.js`, so that what is tested is what a person uses. Here is only what a lab must do besides:
- * a camera with one colour and a microphone with one pitch, and looking, listening and reading statistics.
+ * What every lab does inside a page: a camera with one colour, looking, listening and reading statistics. Loaded before
+ * `room.js` or `whip.js`, which are the two doors into a room.
  */
 (() => {
   "use strict";
@@ -14,9 +13,6 @@
   /** Quieter than this is silence. */
   const AUDIBLE_DB = -80;
 
-  const watched = new Map();
-  let captured;
-  let published;
   let audio;
 
   /** An audio context without a sound card; null where the browser cannot have one (Firefox's never starts). */
@@ -26,17 +22,6 @@
       audio = needsNoCard ? new AudioContext({ sampleRate: 48000, sinkId: { type: "none" } }) : null;
     }
     return audio;
-  }
-
-  /** Milliseconds from the start of the last POST to `path` until its answer was complete. */
-  async function postDuration(path) {
-    for (let attempt = 0; attempt < 20; attempt += 1) {
-      const entries = performance.getEntriesByType("resource").filter((entry) => new URL(entry.name).pathname === path);
-      const entry = entries.at(-1);
-      if (entry?.responseEnd > 0) return { startTime: entry.startTime, ms: entry.responseEnd - entry.startTime };
-      await new Promise((resolve) => setTimeout(resolve, 50));
-    }
-    return { startTime: null, ms: null };
   }
 
   /** A camera of one colour with a moving grey bar at the bottom, for a browser whose fake camera takes no file. */
@@ -60,37 +45,18 @@
   /**
    * Takes camera and microphone, both fake: Chromium plays files, Firefox hums at the pitch of its preferences. Sound
    * processing is off, or a steady tone is taken for noise and removed.
+   *
+   * @param {(constraints: object) => Promise<MediaStream>} getUserMedia the browser's own
+   * @param {{browser: string, colour: number[]}} config
+   * @param {{audio: boolean, video: boolean}} wish
    */
-  async function capture({ browser, colour }) {
-    const isPainted = browser === "firefox";
-    const stream = await navigator.mediaDevices.getUserMedia({
-      audio: { echoCancellation: false, noiseSuppression: false, autoGainControl: false },
-      video: isPainted ? false : { width: 640, height: 360, frameRate: 15 },
-    });
-    captured = new MediaStream([...stream.getTracks(), ...(isPainted ? paintedCamera(colour) : [])]);
-    return captured.getTracks().map((track) => `${track.kind}: ${track.label}`);
-  }
-
-  async function publish({ room, name, simulcast }) {
-    const { publish: publishStream } = await import("/client.js");
-    published = await publishStream(room, name, captured, { simulcast: Boolean(simulcast) });
-    return postDuration(`/whip/${room}`);
-  }
-
-  /** Plays the tracks of a peer connection and watches for the first frame. */
-  function play(pc) {
-    const tracks = pc.getReceivers().map((receiver) => receiver.track);
-    const stream = new MediaStream(tracks);
-    const video = document.createElement("video");
-    Object.assign(video, { autoplay: true, playsInline: true, muted: true, srcObject: stream });
-    video.style.cssText = "position:fixed;left:0;top:0;width:160px;height:90px;z-index:9";
-    document.body.append(video);
-    const firstFrame = new Promise((resolve) => {
-      video.requestVideoFrameCallback(() => resolve(performance.now()));
-    });
-    video.play().catch((error) => console.log(`play: ${error.message}`));
-    const sound = tracks.filter((track) => track.kind === "audio");
-    return { video, sound: new MediaStream(sound), analyser: liveAnalyser(new MediaStream(sound)), firstFrame };
+  async function capture(getUserMedia, { browser, colour }, wish) {
+    const isPainted = browser === "firefox" && wish.video;
+    const sound = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
+    const picture = { width: 640, height: 360, frameRate: 15 };
+    const asked = { audio: wish.audio && sound, video: wish.video && !isPainted && picture };
+    const stream = asked.audio || asked.video ? await getUserMedia(asked) : new MediaStream();
+    return new MediaStream([...stream.getTracks(), ...(isPainted ? paintedCamera(colour) : [])]);
   }
 
   /** An analyser that follows a stream; null without an audio context. */
@@ -125,30 +91,6 @@
     return analyser;
   }
 
-  /**
-   * Watches `ask` and files it under `claim`. The two differ only where a lab shows that its checks can fail.
-   */
-  async function watch({ room, claim, ask }) {
-    const client = await import("/client.js");
-    const handle = await client.watch(room, ask);
-    const view = { handle, ...play(handle.pc) };
-    watched.set(claim, view);
-    view.post = await postDuration(`/whep/${room}/${ask}`);
-    return view.post;
-  }
-
-  /** Milliseconds from the start of the POST to the first decoded frame; null when none comes. */
-  async function firstFrame({ claim, timeoutMs }) {
-    const view = watched.get(claim);
-    const timeout = new Promise((resolve) => setTimeout(() => resolve(null), timeoutMs));
-    const at = await Promise.race([view.firstFrame, timeout]);
-    return { ms: at === null || view.post.startTime === null ? null : at - view.post.startTime };
-  }
-
-  function mute() {
-    for (const track of captured.getAudioTracks()) track.enabled = false;
-  }
-
   const VIDEO = ["framesReceived", "framesDecoded", "framesDropped", "freezeCount", "totalFreezesDuration", "keyFramesDecoded"];
   const PACKETS = ["packetsReceived", "packetsLost", "packetsDiscarded", "bytesReceived", "jitter", "nackCount", "pliCount"];
   const AUDIO = ["totalSamplesReceived", "concealedSamples", "totalAudioEnergy"];
@@ -156,10 +98,10 @@
 
   const pick = (report, keys) => Object.fromEntries(keys.map((key) => [key, report[key] ?? null]));
 
-  /** The statistics that the checks need, of one peer connection. */
-  async function statistics(pc) {
+  /** The statistics that the checks need, of a peer connection or of some of its receivers. */
+  async function statistics(pc, receivers = [pc]) {
     const result = { state: pc.connectionState, video: null, audio: null, sent: [], srtpCipher: null, tlsVersion: null };
-    const reports = [...(await pc.getStats()).values()];
+    const reports = (await Promise.all(receivers.map((one) => one.getStats()))).flatMap((found) => [...found.values()]);
     const codec = (report) => reports.find((other) => other.id === report.codecId)?.mimeType ?? null;
     for (const report of reports) {
       if (report.type === "inbound-rtp") {
@@ -172,12 +114,6 @@
       }
     }
     return result;
-  }
-
-  async function sample() {
-    const views = {};
-    for (const [claim, view] of watched) views[claim] = await statistics(view.handle.pc);
-    return { at: performance.now(), views, published: published ? await statistics(published.pc) : null };
   }
 
   /** Mean colour of the middle of the picture. */
@@ -205,28 +141,12 @@
     return { pitch: (peak + shift) * width, decibels: top };
   }
 
-  /** What is seen and heard of one publisher. */
-  async function perceiveOne({ video, sound, analyser }) {
+  /** What is seen in a video element and heard of a stream. */
+  async function perceive(video, sound, analyser) {
     const hasSound = sound.getTracks().length > 0;
     const heard = hasSound ? listen(analyser ?? (await recordedAnalyser(sound))) : { pitch: null };
-    return { colour: video.videoWidth > 0 ? look(video) : null, ...heard };
+    return { colour: video !== null && video.videoWidth > 0 ? look(video) : null, ...heard };
   }
 
-  async function perceive() {
-    const claims = [...watched.keys()];
-    const perceived = await Promise.all(claims.map((claim) => perceiveOne(watched.get(claim))));
-    return Object.fromEntries(claims.map((claim, at) => [claim, perceived[at]]));
-  }
-
-  async function leave() {
-    for (const { handle, video } of watched.values()) {
-      video.remove();
-      await handle.close();
-    }
-    watched.clear();
-    await published?.close();
-    published = undefined;
-  }
-
-  window.lab = { capture, publish, watch, firstFrame, mute, sample, perceive, leave };
+  window.senses = { capture, liveAnalyser, perceive, statistics };
 })();
