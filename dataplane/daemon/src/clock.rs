@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The clocks of a worker: monotonic time, and the same instant as NTP time. Both by vDSO, no system call.
+//! The clocks of a worker: monotonic time, and the same instant as NTP time. Both by vDSO, no system call. And the thread's CPU time.
 
 use dataplane_forward::Now;
 use rustix::time::{ClockId, clock_gettime};
@@ -11,6 +11,11 @@ const NS: u64 = 1_000_000_000;
 /// Monotonic time in nanoseconds.
 pub(crate) fn mono_ns() -> u64 {
     nanoseconds(ClockId::Monotonic)
+}
+
+/// CPU time of the calling thread in nanoseconds; a system call.
+pub(crate) fn cpu_ns() -> u64 {
+    nanoseconds(ClockId::ThreadCPUTime)
 }
 
 fn nanoseconds(clock: ClockId) -> u64 {

@@ -9,7 +9,9 @@
 //!
 //! Interrupts, other people's packets that the kernel handles on our core, and the hypervisor lengthen a turn by milliseconds.
 //! A stretch in which the worker took nothing up is such a gap: with nothing to do it takes about a microsecond. A gap in the
-//! middle of work cannot be told from work, and counts as work: this must never excuse what the worker itself took.
+//! middle of work shows by the thread's CPU time, which stands still while another thread or another virtual machine has the
+//! core; it goes on during interrupts, which therefore count as work. This must never excuse what the worker itself took: a
+//! stage that sleeps has given the core away by itself, and is no gap.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 use std::os::fd::BorrowedFd;
@@ -19,11 +21,15 @@ use dataplane_abi::counters::WorkerCounters;
 use dataplane_abi::flow::FlowKey;
 use dataplane_io::port::{Ecn, Flushed, PathError, PathSlot, Port, PortKind, RxMeta};
 use dataplane_io::wait::Wait;
+use nix::sys::resource::{UsageWho, getrusage};
 
-use crate::clock::mono_ns;
+use crate::clock::{cpu_ns, mono_ns};
 
 /// A turn longer than this is counted.
 const LONG_TURN_NS: u64 = 500_000;
+/// The CPU time is looked at before a turn where the last look is older: two system calls, 1.3 µs. A turn may be excused for
+/// what was taken from the worker in so long before it, too.
+const LOOK_NS: u64 = 250_000;
 
 /// A port, and the time that its calls into the kernel took.
 pub(crate) struct Timed<P> {
@@ -122,6 +128,56 @@ impl Progress {
     }
 }
 
+/// One look at the thread's time.
+#[derive(Clone, Copy)]
+struct Look {
+    wall_ns: u64,
+    cpu_ns: u64,
+    /// How often the thread has given the core away by itself.
+    sleeps: i64,
+}
+
+impl Look {
+    fn now() -> Option<Self> {
+        let sleeps = getrusage(UsageWho::RUSAGE_THREAD).ok()?.voluntary_context_switches();
+        Some(Self { cpu_ns: cpu_ns(), wall_ns: mono_ns(), sleeps })
+    }
+}
+
+/// Time that was taken from the thread.
+#[derive(Default)]
+pub(crate) struct Core {
+    last: Option<Look>,
+}
+
+impl Core {
+    /// A turn begins.
+    pub(crate) fn look(&mut self, now_ns: u64) {
+        if self.last.is_none_or(|last| now_ns.saturating_sub(last.wall_ns) > LOOK_NS) {
+            self.last = Look::now();
+        }
+    }
+
+    /// The thread has slept.
+    pub(crate) const fn forget(&mut self) {
+        self.last = None;
+    }
+
+    /// What was taken since the last look.
+    pub(crate) fn lost_ns(&mut self) -> u64 {
+        let (from, to) = (self.last, Look::now());
+        self.last = to;
+        from.zip(to).map_or(0, |(from, to)| lost_between(from, to))
+    }
+}
+
+const fn lost_between(from: Look, to: Look) -> u64 {
+    if from.sleeps != to.sleeps {
+        return 0;
+    }
+    to.wall_ns.saturating_sub(from.wall_ns).saturating_sub(to.cpu_ns.saturating_sub(from.cpu_ns))
+}
+
 /// The watch of one turn.
 pub(crate) struct Stopwatch {
     started_ns: u64,
@@ -129,12 +185,24 @@ pub(crate) struct Stopwatch {
     last: Progress,
     work_ns: u64,
     kernel_ns: u64,
+    /// Longest of one stretch.
+    longest_work_ns: u64,
+    longest_kernel_ns: u64,
     longest_gap_ns: u64,
 }
 
 impl Stopwatch {
     pub(crate) const fn start(now_ns: u64, progress: Progress) -> Self {
-        Self { started_ns: now_ns, read_ns: now_ns, last: progress, work_ns: 0, kernel_ns: 0, longest_gap_ns: 0 }
+        Self {
+            started_ns: now_ns,
+            read_ns: now_ns,
+            last: progress,
+            work_ns: 0,
+            kernel_ns: 0,
+            longest_work_ns: 0,
+            longest_kernel_ns: 0,
+            longest_gap_ns: 0,
+        }
     }
 
     /// A stretch has ended; `packets` were received or sent in it.
@@ -142,12 +210,31 @@ impl Stopwatch {
         let stretch_ns = now_ns.saturating_sub(self.read_ns);
         let kernel_ns = progress.kernel_ns.wrapping_sub(self.last.kernel_ns).min(stretch_ns);
         if packets > 0 || progress.steps != self.last.steps {
-            self.work_ns = self.work_ns.saturating_add(stretch_ns.saturating_sub(kernel_ns));
+            let work_ns = stretch_ns.saturating_sub(kernel_ns);
+            self.work_ns = self.work_ns.saturating_add(work_ns);
             self.kernel_ns = self.kernel_ns.saturating_add(kernel_ns);
+            self.longest_work_ns = self.longest_work_ns.max(work_ns);
+            self.longest_kernel_ns = self.longest_kernel_ns.max(kernel_ns);
         } else {
             self.longest_gap_ns = self.longest_gap_ns.max(stretch_ns);
         }
         (self.read_ns, self.last) = (now_ns, progress);
+    }
+
+    /// Whether the CPU time has to be looked at: half of what is allowed.
+    pub(crate) const fn is_suspect(&self) -> bool {
+        self.work_ns > LONG_TURN_NS / 2 || self.kernel_ns > LONG_TURN_NS / 2
+    }
+
+    /// So much was taken from the thread: from the longest part, and never more than that part took.
+    pub(crate) fn excuse(&mut self, lost_ns: u64) {
+        let (work_ns, kernel_ns) = (self.longest_work_ns, self.longest_kernel_ns);
+        if work_ns >= kernel_ns && work_ns >= self.longest_gap_ns {
+            self.work_ns = self.work_ns.saturating_sub(lost_ns.min(work_ns));
+        } else if kernel_ns >= self.longest_gap_ns {
+            self.kernel_ns = self.kernel_ns.saturating_sub(lost_ns.min(kernel_ns));
+        }
+        self.longest_gap_ns = self.longest_gap_ns.max(lost_ns);
     }
 
     /// The turn has ended at the last mark.
@@ -186,6 +273,11 @@ mod tests {
 
     /// Turns of (nanoseconds, of them in the kernel, steps, packets) per stretch; the figures.
     fn figures(turns: &[&[(u64, u64, u64, usize)]]) -> [u64; 6] {
+        excused(turns, 0)
+    }
+
+    /// The same, where so much was taken from the thread in every suspicious turn.
+    fn excused(turns: &[&[(u64, u64, u64, usize)]], lost_ns: u64) -> [u64; 6] {
         let (_, segment) = Segment::create(&Capacities::SMALL).unwrap();
         let counters = segment.counters(WorkerId(0)).unwrap();
         let (mut now_ns, mut progress) = (7_000, Progress { steps: u64::MAX, kernel_ns: u64::MAX });
@@ -196,6 +288,9 @@ mod tests {
                 progress.steps = progress.steps.wrapping_add(*steps);
                 progress.kernel_ns = progress.kernel_ns.wrapping_add(*kernel_ns);
                 watch.mark(now_ns, progress, *packets);
+            }
+            if watch.is_suspect() {
+                watch.excuse(lost_ns);
             }
             watch.count(counters);
         }
@@ -230,5 +325,30 @@ mod tests {
     #[test]
     fn the_kernels_part_of_work_is_shown_beside_it() {
         assert_eq!(figures(&[&[(800_000, 650_000, 3, 16)]]), [800_000, 150_000, 650_000, 0, 1, 0]);
+    }
+
+    #[test]
+    fn what_was_taken_from_the_thread_is_a_gap_and_excuses_no_more_than_the_longest_part() {
+        let turn: &[(u64, u64, u64, usize)] = &[(100_000, 0, 1, 0), (900_000, 20_000, 1, 1)];
+        assert_eq!(excused(&[turn], 700_000), [1_000_000, 280_000, 20_000, 700_000, 1, 0]);
+        assert_eq!(excused(&[turn], 2_000_000)[1], 100_000);
+        let in_the_kernel: &[(u64, u64, u64, usize)] = &[(300_000, 0, 1, 0), (900_000, 800_000, 1, 1)];
+        assert_eq!(excused(&[in_the_kernel], 700_000)[1..3], [400_000, 100_000]);
+    }
+
+    #[test]
+    fn who_sleeps_is_not_excused() {
+        let look = |wall_ns, cpu_ns, sleeps| Look { wall_ns, cpu_ns, sleeps };
+        assert_eq!(lost_between(look(0, 0, 3), look(900_000, 200_000, 3)), 700_000);
+        assert_eq!(lost_between(look(0, 0, 3), look(900_000, 200_000, 4)), 0);
+        assert_eq!(lost_between(look(0, 100, 3), look(50, 300, 3)), 0);
+        let mut core = Core::default();
+        core.look(mono_ns());
+        std::thread::sleep(Duration::from_millis(20));
+        assert_eq!(core.lost_ns(), 0, "slept");
+        let from = core.last.unwrap();
+        while mono_ns() < from.wall_ns + 2_000_000 {}
+        let to = Look::now().unwrap();
+        assert!(to.cpu_ns > from.cpu_ns, "the CPU time goes on");
     }
 }

@@ -21,7 +21,7 @@ use crate::clock::{Wall, mono_ns};
 use crate::latency::Latency;
 use crate::pinning;
 use crate::priority;
-use crate::stopwatch::{Progress, Stopwatch, Timed};
+use crate::stopwatch::{Core, Progress, Stopwatch, Timed};
 
 /// Time that one turn gives to tiles.
 const TILES_NS: u64 = 200_000;
@@ -99,6 +99,8 @@ impl WorkerThread {
             port: Timed::new(port),
             wall,
             latency: Latency::new()?,
+            core: Core::default(),
+            ended_ns: now.mono_ns,
             idle_since_ns: now.mono_ns,
             backoff: Backoff::new(),
             wakes: &self.wakes,
@@ -133,6 +135,8 @@ struct Turning<'t> {
     port: Timed<SocketPort>,
     wall: Wall,
     latency: Latency,
+    core: Core,
+    ended_ns: u64,
     idle_since_ns: u64,
     backoff: Backoff,
     wakes: &'t [OwnedFd],
@@ -142,6 +146,7 @@ struct Turning<'t> {
 impl Turning<'_> {
     /// One turn; true where nothing was left to do.
     fn turn(&mut self, counters: &WorkerCounters) -> bool {
+        self.core.look(self.ended_ns);
         let now = self.wall.now();
         let mut watch = Stopwatch::start(now.mono_ns, self.progress());
         let mut is_more = self.worker.apply_changes(now);
@@ -165,7 +170,11 @@ impl Turning<'_> {
         self.latency.publish(counters, now.mono_ns);
         let ended_ns = mono_ns();
         watch.mark(ended_ns, self.progress(), sent);
+        if watch.is_suspect() {
+            watch.excuse(self.core.lost_ns());
+        }
         watch.count(counters);
+        self.ended_ns = ended_ns;
         counters.heartbeat_ns.store(ended_ns, Ordering::Relaxed);
         if received > 0 || frames > 0 || sent > 0 || is_more {
             self.idle_since_ns = ended_ns;
@@ -222,5 +231,6 @@ impl Turning<'_> {
         let Some(wake) = wake else { return };
         let has_transports = counters.transports_owned.load(Ordering::Relaxed) > 0;
         self.port.wait(if has_transports { SLEEP } else { IDLE_SLEEP }, wake.as_fd());
+        self.core.forget();
     }
 }
