@@ -38,6 +38,8 @@ pub(crate) struct Config {
     pub(crate) open_rooms: bool,
     /// Whether watching needs a token too.
     pub(crate) viewers_need_token: bool,
+    /// Origins whose pages may open WebSockets beside the server's own, as `https://meet.example`.
+    pub(crate) allowed_origins: Vec<String>,
     /// File with the HS256 key of tokens (its bytes, without a line end); made and kept in the store when not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) token_key_file: Option<PathBuf>,
@@ -61,10 +63,18 @@ pub(crate) struct Config {
 pub(crate) struct LimitConfig {
     /// Rooms.
     pub(crate) rooms: usize,
-    /// Publishers in one room.
-    pub(crate) publishers_per_room: usize,
+    /// Participants in one room, WHIP publishers among them.
+    pub(crate) participants_per_room: usize,
     /// Viewers in one room.
     pub(crate) viewers_per_room: usize,
+    /// Tracks of one participant.
+    pub(crate) tracks_per_participant: usize,
+    /// Slots of one participant for audio, and as many for video.
+    pub(crate) slots_per_kind: usize,
+    /// WebSockets from one IPv4 address or IPv6 /64 that have not joined.
+    pub(crate) unjoined_per_address: usize,
+    /// Joins per second from one IPv4 address or IPv6 /64, on average.
+    pub(crate) joins_per_address_s: u32,
     /// Transports from one IPv4 address or IPv6 /64 that wait for their first check.
     pub(crate) pending_per_address: usize,
     /// Requests that wait for the session core.
@@ -73,6 +83,8 @@ pub(crate) struct LimitConfig {
     pub(crate) validation_timeout_s: u64,
     /// Seconds that a transport stays after its consent has run out.
     pub(crate) lost_timeout_s: u64,
+    /// Seconds that a participant stays after its WebSocket has gone.
+    pub(crate) resume_ttl_s: u64,
 }
 
 /// The journal of events.
@@ -96,6 +108,7 @@ impl Default for Config {
             runtime_dir: dataplane_keeper::default_runtime_dir(),
             open_rooms: false,
             viewers_need_token: false,
+            allowed_origins: Vec::new(),
             token_key_file: None,
             media_address: Vec::new(),
             external_address: Vec::new(),
@@ -112,12 +125,17 @@ impl Default for LimitConfig {
         let room = controlplane_room::Limits::default();
         Self {
             rooms: room.rooms,
-            publishers_per_room: room.participants_per_room,
+            participants_per_room: room.participants_per_room,
             viewers_per_room: room.viewers_per_room,
+            tracks_per_participant: room.tracks_per_participant,
+            slots_per_kind: room.slots_per_kind,
+            unjoined_per_address: 16,
+            joins_per_address_s: 50,
             pending_per_address: 64,
             queued_requests: 1024,
             validation_timeout_s: room.validation_timeout.as_secs(),
             lost_timeout_s: room.lost_timeout.as_secs(),
+            resume_ttl_s: room.resume_ttl.as_secs(),
         }
     }
 }
@@ -127,10 +145,13 @@ impl LimitConfig {
     pub(crate) fn room_limits(&self) -> controlplane_room::Limits {
         controlplane_room::Limits {
             rooms: self.rooms,
-            participants_per_room: self.publishers_per_room,
+            participants_per_room: self.participants_per_room,
             viewers_per_room: self.viewers_per_room,
             validation_timeout: Duration::from_secs(self.validation_timeout_s),
             lost_timeout: Duration::from_secs(self.lost_timeout_s),
+            resume_ttl: Duration::from_secs(self.resume_ttl_s),
+            tracks_per_participant: self.tracks_per_participant,
+            slots_per_kind: self.slots_per_kind,
             ..controlplane_room::Limits::default()
         }
     }
@@ -216,6 +237,9 @@ pub(crate) struct Arguments {
     /// Ask viewers for a token too.
     #[arg(long)]
     viewers_need_token: bool,
+    /// Let pages of this origin open WebSockets; repeatable.
+    #[arg(long, value_name = "ORIGIN")]
+    allowed_origin: Vec<String>,
     /// File with the HS256 key of tokens.
     #[arg(long, value_name = "FILE")]
     token_key_file: Option<PathBuf>,
@@ -287,6 +311,7 @@ impl Config {
     fn overlay(&mut self, arguments: &Arguments) {
         replace_list(&mut self.listen_plain, &arguments.listen_plain);
         replace_list(&mut self.listen, &arguments.listen);
+        replace_list(&mut self.allowed_origins, &arguments.allowed_origin);
         replace_list(&mut self.media_address, &arguments.media_address);
         replace_list(&mut self.external_address, &arguments.external_address);
         replace_some(&mut self.tls_cert, arguments.tls_cert.as_ref());
@@ -317,6 +342,11 @@ impl Config {
             ("media_port", self.media_port > 0, "a port from 1 to 65535"),
             ("limits.queued_requests", (1..=65_536).contains(&self.limits.queued_requests), "from 1 to 65536"),
             ("limits.pending_per_address", self.limits.pending_per_address > 0, "at least 1"),
+            ("limits.participants_per_room", self.limits.participants_per_room > 0, "at least 1"),
+            ("limits.slots_per_kind", (1..=49).contains(&self.limits.slots_per_kind), "from 1 to 49"),
+            ("limits.unjoined_per_address", self.limits.unjoined_per_address > 0, "at least 1"),
+            ("limits.joins_per_address_s", self.limits.joins_per_address_s > 0, "at least 1"),
+            ("limits.resume_ttl_s", (1..=3600).contains(&self.limits.resume_ttl_s), "from 1 to 3600"),
             ("limits.validation_timeout_s", (1..=3600).contains(&self.limits.validation_timeout_s), "from 1 to 3600"),
             ("limits.lost_timeout_s", (1..=3600).contains(&self.limits.lost_timeout_s), "from 1 to 3600"),
             ("journal.file_mib", (1..=4096).contains(&self.journal.file_mib), "from 1 to 4096"),

@@ -27,13 +27,13 @@ mod serve;
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use axum_server::Handle;
 use clap::Parser;
 use controlplane_dtls::Identity;
-use controlplane_signaling::{Access, Claims, Client, Grant, Signaling, TokenKey};
+use controlplane_signaling::{Access, AddressLimits, Claims, Client, Grant, Signaling, Sockets, TokenKey};
 use controlplane_store::{KeyPair, Pair, Store};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -44,6 +44,9 @@ use crate::config::{Arguments, Config};
 use crate::core::Core;
 use crate::journal::{Journal, Rotation};
 use crate::serve::Listeners;
+
+/// How long WebSockets may take to close when the server stops.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -96,7 +99,11 @@ async fn run(config: &Config) -> anyhow::Result<()> {
     let (journal, journal_thread) = Journal::start(rotation).context("cannot start the journal's thread")?;
     let (client, requests) = Client::channel(config.limits.queued_requests);
     let access = Access { key, open_rooms: config.open_rooms, viewers_need_token: config.viewers_need_token };
-    let router = controlplane_signaling::router(Signaling { client, access });
+    let (stopping, told) = watch::channel(false);
+    let limits =
+        AddressLimits { unjoined: config.limits.unjoined_per_address, joins_per_s: config.limits.joins_per_address_s };
+    let (sockets, open_sockets) = Sockets::new(&config.allowed_origins, limits, told);
+    let router = controlplane_signaling::router(Signaling { client, access, sockets });
     let (stop, stopped) = watch::channel(false);
     // Last of what may fail: until here a predecessor's calls go on.
     let plane = bridge::attach(config)?;
@@ -113,8 +120,10 @@ async fn run(config: &Config) -> anyhow::Result<()> {
     if config.open_rooms {
         tracing::warn!("open_rooms: everybody who reaches this server may publish and watch");
     }
-    tokio::spawn(stop_on_signal(handle.clone())?);
+    tokio::spawn(stop_on_signal(handle.clone(), stopping)?);
     let served = listeners.serve(router, handle).await;
+    // Clients that hear of the stop resume by themselves; those that do not take it find out.
+    let _ = tokio::time::timeout(FAREWELL, open_sockets.closed()).await;
     let _ = stop.send(true);
     reactor.await.context("the session core failed")??;
     // The core held the last sending end: the thread writes what is queued and ends.
@@ -125,8 +134,12 @@ async fn run(config: &Config) -> anyhow::Result<()> {
     served
 }
 
-/// A task that ends the listeners at SIGTERM or SIGINT. Calls go on: the data plane keeps what it was told.
-fn stop_on_signal(handle: Handle<SocketAddr>) -> anyhow::Result<impl Future<Output = ()>> {
+/// A task that ends the WebSockets and the listeners at SIGTERM or SIGINT. Calls go on: the data plane keeps what it was
+/// told.
+fn stop_on_signal(
+    handle: Handle<SocketAddr>,
+    stopping: watch::Sender<bool>,
+) -> anyhow::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot take SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot take SIGINT")?;
     Ok(async move {
@@ -135,6 +148,7 @@ fn stop_on_signal(handle: Handle<SocketAddr>) -> anyhow::Result<impl Future<Outp
             _ = interrupt.recv() => {}
         }
         tracing::info!("stopping; calls go on in the data plane");
+        stopping.send_replace(true);
         serve::stop(&handle);
     })
 }

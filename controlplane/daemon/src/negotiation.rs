@@ -4,8 +4,8 @@
 use controlplane_dtls::{Fingerprint, FingerprintAlgorithm, Role};
 use controlplane_ice as ice;
 use controlplane_room::{
-    Codec, CodecMap, Encoding, Extension, Extensions, IceCredentials, MediaKind, SubscriptionSpec, TrackId, TrackSpec,
-    TransportId,
+    Codec, CodecMap, Encoding, Extension, Extensions, IceCredentials, MediaKind, Slot, SubscriptionSpec, TrackId,
+    TrackSpec, TransportId,
 };
 use controlplane_sdp as sdp;
 use controlplane_signaling::{Problem, ProblemKind};
@@ -135,6 +135,27 @@ pub(crate) fn subscription(track: TrackId, transport: TransportId, from: &sdp::V
         nack: from.feedback.nack,
         pli: from.feedback.pli,
         max_encoding: None,
+    })
+}
+
+/// A participant's slot; `None` for what is neither audio nor video.
+pub(crate) fn slot(from: &sdp::Slot) -> Option<Slot> {
+    let codec_map = |held: &sdp::SlotCodec| CodecMap {
+        codec: codec(held.codec),
+        fmtp: held.fmtp.to_string(),
+        pt: held.pt.0,
+        rtx_pt: held.rtx_pt.map(|pt| pt.0),
+        clock_rate_hz: held.clock_rate,
+    };
+    Some(Slot {
+        mid: from.mid.as_str().to_owned(),
+        kind: media_kind(from.kind)?,
+        ssrc: from.ssrc.0,
+        rtx_ssrc: from.rtx_ssrc.map(|ssrc| ssrc.0),
+        codecs: from.codecs.iter().map(codec_map).collect(),
+        extensions: extensions(&from.extensions),
+        nack: from.feedback.nack,
+        pli: from.feedback.pli,
     })
 }
 

@@ -11,8 +11,23 @@ use axum::http::header::{AUTHORIZATION, FORWARDED, HOST, ORIGIN, VIA};
 use axum::http::{HeaderMap, Uri};
 use controlplane_room::{DisplayName, RoomName};
 
+use crate::code::{ErrorCode, Refused};
 use crate::problem::{Problem, ProblemKind};
-use crate::token::{Grant, TokenError, TokenKey};
+use crate::token::{Grant, Permit, TokenError, TokenKey};
+
+/// What a participant may do in its room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rights {
+    /// Offer sections that send.
+    pub publish: bool,
+    /// Show others' tracks in its slots.
+    pub subscribe: bool,
+}
+
+impl Rights {
+    /// Both.
+    pub const ALL: Self = Self { publish: true, subscribe: true };
+}
 
 /// The rule of access.
 #[derive(Clone, Debug)]
@@ -57,6 +72,43 @@ impl Access {
             return Err(Problem::new(ProblemKind::Forbidden, detail).at("grants"));
         }
         Ok(permit.name)
+    }
+
+    /// Whether a participant may come from this peer without a token: where publishing needs none (RELIABILITY S16).
+    pub(crate) fn is_open_to(&self, peer: SocketAddr, headers: &HeaderMap) -> bool {
+        self.is_open(Grant::Publish, peer, headers)
+    }
+
+    /// What a joining participant may do, and the name that its token binds it to; `open` is what it may without one.
+    ///
+    /// # Errors
+    /// `unauthorized` when a token is missing or not valid, `forbidden` when it is for something else.
+    pub(crate) fn admit(
+        &self,
+        room: &RoomName,
+        token: Option<&str>,
+        open: Option<Rights>,
+    ) -> Result<(Rights, Option<DisplayName>), Refused> {
+        // RELIABILITY S16: a token that is there is judged, even where none is needed.
+        let Some(token) = token else {
+            let needed = "joining needs a token here (without one: only from this host, or with open_rooms = true)";
+            let needed = || Refused::new(ErrorCode::Unauthorized, needed).at("token");
+            return open.map(|rights| (rights, None)).ok_or_else(needed);
+        };
+        let permit = self.key.verify(token);
+        let Permit { room: granted, name, grants } =
+            permit.map_err(|refused| Refused::new(ErrorCode::Unauthorized, refused.to_string()).at("token"))?;
+        if granted != *room {
+            return Err(Refused::new(ErrorCode::Forbidden, "the token is for another room").at("room"));
+        }
+        let rights =
+            Rights { publish: grants.contains(&Grant::Publish), subscribe: grants.contains(&Grant::Subscribe) };
+        if !rights.publish && !rights.subscribe {
+            return Err(
+                Refused::new(ErrorCode::Forbidden, "the token grants neither to publish nor to watch").at("token")
+            );
+        }
+        Ok((rights, name))
     }
 
     fn is_open(&self, grant: Grant, peer: SocketAddr, headers: &HeaderMap) -> bool {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What HTTP asks of the session core, and how it is answered: one bounded queue, one reply each.
+//! What HTTP and WebSockets ask of the session core, and how it is answered: one bounded queue, one reply each.
 //!
 //! Nothing here prints an SDP body or a resource id: the first holds credentials, the second is one.
 
@@ -7,9 +7,12 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use controlplane_room::{DisplayName, ParticipantId, RoomName, RoomSummary};
+use controlplane_room::{DisplayName, ParticipantId, RoomName, RoomSummary, TrackId};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::access::Rights;
+use crate::message::{Offer, ResumeToken, SlotWish};
+use crate::outbox::{ConnectionId, Outbox};
 use crate::problem::{Problem, ProblemKind};
 
 /// An SDP body. It does not print: it holds ICE credentials and addresses.
@@ -70,6 +73,39 @@ pub struct Accepted {
 /// Why the core refused: a problem for the caller.
 pub type Refusal = Problem;
 
+/// A participant that may come in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The room.
+    pub room: RoomName,
+    /// The display name.
+    pub name: DisplayName,
+    /// What it may do there.
+    pub rights: Rights,
+}
+
+/// What the client of a WebSocket asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// To become a participant.
+    Join(Entry),
+    /// To be the participant that it was.
+    Resume(ResumeToken),
+    /// An answer.
+    Offer(Offer),
+    /// Other tracks in its slots.
+    Subscribe(Vec<SlotWish>),
+    /// To tell the room that a track of its own is muted, or no longer.
+    Mute {
+        /// The track.
+        track: TrackId,
+        /// Whether it is.
+        muted: bool,
+    },
+    /// To end.
+    Leave,
+}
+
 /// One question to the session core.
 #[derive(Debug)]
 pub enum Request {
@@ -108,6 +144,24 @@ pub enum Request {
         /// The answer goes here.
         reply: oneshot::Sender<Result<(), Refusal>>,
     },
+    /// A client's message over a WebSocket; its one reply goes into the outbox, among the events, in order.
+    Participant {
+        /// The WebSocket.
+        connection: ConnectionId,
+        /// The request's id, for the reply.
+        id: u64,
+        /// What is asked for.
+        ask: Ask,
+        /// Who asks, for bounds per address only.
+        peer: IpAddr,
+        /// Where replies and, once joined, events go.
+        outbox: Outbox,
+    },
+    /// A WebSocket has gone.
+    Disconnected {
+        /// Which.
+        connection: ConnectionId,
+    },
     /// Who publishes where.
     Rooms {
         /// The answer goes here.
@@ -134,14 +188,30 @@ impl Client {
     /// # Errors
     /// [`ProblemKind::Busy`] when the queue is full, [`ProblemKind::Stopping`] when the core is gone.
     pub(crate) async fn ask<T>(&self, make: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, Problem> {
-        let stopping = || Problem::new(ProblemKind::Stopping, "the server is stopping");
         let (reply, answer) = oneshot::channel();
-        self.queue.try_send(make(reply)).map_err(|refused| match refused {
+        self.try_tell(make(reply))?;
+        answer.await.map_err(|_| stopping())
+    }
+
+    /// Sends a request whose reply does not come back this way.
+    ///
+    /// # Errors
+    /// As for [`Self::ask`].
+    pub(crate) fn try_tell(&self, request: Request) -> Result<(), Problem> {
+        self.queue.try_send(request).map_err(|refused| match refused {
             mpsc::error::TrySendError::Full(_) => {
                 Problem::new(ProblemKind::Busy, "the server answers as many requests as it can; try again")
             }
             mpsc::error::TrySendError::Closed(_) => stopping(),
-        })?;
-        answer.await.map_err(|_| stopping())
+        })
     }
+
+    /// Sends what the core must hear, and waits for a place for it. A core that is gone need not hear it.
+    pub(crate) async fn tell(&self, request: Request) {
+        let _ = self.queue.send(request).await;
+    }
+}
+
+fn stopping() -> Problem {
+    Problem::new(ProblemKind::Stopping, "the server is stopping")
 }

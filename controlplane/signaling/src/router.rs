@@ -23,6 +23,7 @@ use crate::access::Access;
 use crate::page;
 use crate::problem::{Problem, ProblemKind};
 use crate::request::{Accepted, Client, Request, ResourceId, SdpText};
+use crate::socket::{self, Sockets};
 use crate::token::Grant;
 
 /// Longest offer, in bytes.
@@ -33,10 +34,9 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 const SDP: &str = "application/sdp";
 /// Carries the participant's id beside an answer.
 const PARTICIPANT: HeaderName = HeaderName::from_static("millrace-participant");
-/// What the page may load: its own files and nothing else.
-const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; connect-src 'self'; img-src 'self' data:; \
-    media-src 'self' blob: mediastream:; object-src 'none'; base-uri 'none'; form-action 'none'; \
-    frame-ancestors 'none'";
+/// What the page may load: its own files and nothing else. Where it may connect to comes last.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; img-src 'self' data:; media-src 'self' blob: mediastream:; \
+    object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; connect-src 'self'";
 
 /// What the routes need.
 #[derive(Clone, Debug)]
@@ -45,16 +45,18 @@ pub struct Signaling {
     pub client: Client,
     /// Who may do what.
     pub access: Access,
+    /// What WebSockets need.
+    pub sockets: Sockets,
 }
 
 /// All routes. Serve it with `into_make_service_with_connect_info::<SocketAddr>()`: access depends on the peer.
 pub fn router(signaling: Signaling) -> Router {
-    Router::new()
-        .route("/", get(async |headers: HeaderMap| page::INDEX.respond(&headers)).fallback(only_get))
+    let page = page::ASSETS.iter().fold(Router::new(), |router, asset| {
+        router.route(asset.path, get(async |headers: HeaderMap| asset.respond(&headers)).fallback(only_get))
+    });
+    page.route("/", get(async |headers: HeaderMap| page::index(&headers)).fallback(only_get))
         .route("/r/{room}", get(room_page).fallback(only_get))
-        .route("/client.js", get(async |headers: HeaderMap| page::CLIENT.respond(&headers)).fallback(only_get))
-        .route("/page.js", get(async |headers: HeaderMap| page::PAGE.respond(&headers)).fallback(only_get))
-        .route("/style.css", get(async |headers: HeaderMap| page::STYLE.respond(&headers)).fallback(only_get))
+        .route("/api/v1/ws", any(socket::upgrade))
         .route("/healthz", get(healthz).fallback(only_get))
         .route("/api/v1/rooms", get(rooms).fallback(only_get))
         .route("/whip/{room}", endpoint(on(MethodFilter::POST, publish)))
@@ -76,7 +78,7 @@ fn endpoint(routes: MethodRouter<Arc<Signaling>>) -> MethodRouter<Arc<Signaling>
 
 async fn room_page(Path(room): Path<String>, headers: HeaderMap) -> Response {
     match parse_room(&room) {
-        Ok(_) => page::INDEX.respond(&headers),
+        Ok(_) => page::index(&headers),
         Err(problem) => problem.into_response(),
     }
 }
@@ -327,11 +329,26 @@ async fn share(request: HttpRequest, next: Next) -> Response {
     response
 }
 
+/// The policy, with the server's own WebSocket: not every browser takes `'self'` for it.
+fn security_policy(request: &HeaderMap) -> HeaderValue {
+    let fixed = HeaderValue::from_static(CONTENT_SECURITY_POLICY);
+    let host = request.get(header::HOST).and_then(|host| host.to_str().ok());
+    // What stands in the header is what the client wrote: nothing in it may end the directive.
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':');
+    match host.filter(|host| host.bytes().all(is_plain)) {
+        Some(host) => {
+            HeaderValue::from_str(&format!("{CONTENT_SECURITY_POLICY} ws://{host} wss://{host}")).unwrap_or(fixed)
+        }
+        None => fixed,
+    }
+}
+
 /// Headers of every response.
 async fn harden(request: HttpRequest, next: Next) -> Response {
+    let policy = security_policy(request.headers());
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CONTENT_SECURITY_POLICY));
+    headers.insert(header::CONTENT_SECURITY_POLICY, policy);
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     headers.insert(

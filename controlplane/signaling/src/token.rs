@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 /// Fewest bytes of a key (RFC 7518 §3.2: as long as the hash).
 const MIN_KEY_LEN: usize = 32;
 /// Longest token that is looked at, in bytes.
-const MAX_TOKEN_LEN: usize = 4096;
+pub(crate) const MAX_TOKEN_LEN: usize = 4096;
 /// How far the clocks of issuer and server may be apart, in seconds.
 const LEEWAY_S: u64 = 10;
 

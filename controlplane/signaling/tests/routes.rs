@@ -11,8 +11,8 @@ use axum::extract::ConnectInfo;
 use axum::http::{Request as HttpRequest, Response, StatusCode};
 use controlplane_room::{PublisherSummary, RoomSummary};
 use controlplane_signaling::{
-    Accepted, Access, Claims, Client, Grant, Problem, ProblemKind, Request, ResourceId, SdpText, Signaling, TokenKey,
-    router,
+    Accepted, Access, AddressLimits, Claims, Client, Grant, Problem, ProblemKind, Request, ResourceId, SdpText,
+    Signaling, Sockets, TokenKey, router,
 };
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -87,6 +87,7 @@ async fn answer_by_rote(
             Request::Rooms { reply } => {
                 let _ = reply.send(vec![summary()]);
             }
+            Request::Participant { .. } | Request::Disconnected { .. } => panic!("no WebSocket here"),
         }
     }
 }
@@ -95,7 +96,11 @@ fn bed_with(access: Access, refusal: Option<Problem>) -> Bed {
     let (client, requests) = Client::channel(8);
     let (seen_by, seen) = mpsc::unbounded_channel();
     tokio::spawn(answer_by_rote(requests, seen_by, refusal));
-    Bed { router: router(Signaling { client, access }), seen }
+    Bed { router: router(Signaling { client, access, sockets: sockets() }), seen }
+}
+
+fn sockets() -> Sockets {
+    Sockets::new(&[], AddressLimits { unjoined: 16, joins_per_s: 50 }, tokio::sync::watch::channel(false).1).0
 }
 
 fn closed() -> Access {
@@ -473,7 +478,7 @@ async fn the_list_of_rooms_is_json() {
 #[tokio::test]
 async fn a_full_queue_is_an_answer_and_not_a_wait() {
     let (client, requests) = Client::channel(1);
-    let router = router(Signaling { client, access: closed() });
+    let router = router(Signaling { client, access: closed(), sockets: sockets() });
     let bed = Bed { router: router.clone(), seen: mpsc::unbounded_channel().1 };
     let waits = tokio::spawn(router.oneshot(request("GET", "/api/v1/rooms", LOCAL, &[], Body::empty())));
     tokio::time::sleep(Duration::from_millis(20)).await;
@@ -487,28 +492,50 @@ async fn a_full_queue_is_an_answer_and_not_a_wait() {
     problem(bed.get("/api/v1/rooms").await, 503, None).await;
 }
 
+/// Every file of the page that browsers load, with its text where it has one.
+fn page_files() -> Vec<(String, String)> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../web");
+    let entries = std::fs::read_dir(folder).expect("is there").map(|entry| entry.expect("readable").path());
+    let files = entries.filter_map(|path| {
+        let name = path.file_name()?.to_str()?.to_owned();
+        let (stem, extension) = name.rsplit_once('.')?;
+        let loads = ["html", "js", "css", "svg"].contains(&extension) && !stem.ends_with(".test");
+        loads.then(|| (name.clone(), std::fs::read_to_string(&path).expect("text")))
+    });
+    files.collect()
+}
+
 #[tokio::test]
 async fn the_page_and_its_files_are_served_with_strict_headers() {
     let bed = bed();
-    for (uri, kind, part) in [
-        ("/", "text/html; charset=utf-8", "<title>Millrace</title>"),
-        ("/r/demo", "text/html; charset=utf-8", "<title>Millrace</title>"),
-        ("/client.js", "text/javascript; charset=utf-8", "export async function publish"),
-        ("/page.js", "text/javascript; charset=utf-8", "from \"/client.js\""),
-        ("/style.css", "text/css; charset=utf-8", ":root"),
-        ("/healthz", "text/plain; charset=utf-8", "ok"),
-    ] {
-        let response = bed.get(uri).await;
+    let mut asked = vec![
+        ("/".to_owned(), "text/html; charset=utf-8", "<title>Millrace</title>".to_owned()),
+        ("/r/demo".into(), "text/html; charset=utf-8", "<title>Millrace</title>".into()),
+    ];
+    for (name, body) in page_files() {
+        let kind = match name.rsplit_once('.').expect("an extension").1 {
+            "html" => "text/html; charset=utf-8",
+            "js" => "text/javascript; charset=utf-8",
+            "css" => "text/css; charset=utf-8",
+            _ => "image/svg+xml",
+        };
+        asked.push((format!("/{name}"), kind, body));
+    }
+    for (uri, kind, part) in asked {
+        let response = bed.get(&uri).await;
         assert_eq!((response.status(), header(&response, "content-type")), (StatusCode::OK, kind), "{uri}");
         let etag = header(&response, "etag").to_owned();
-        assert!(text(response).await.contains(part), "{uri}");
-        if uri != "/healthz" {
-            let again = bed.send(request("GET", uri, FAR, &[("if-none-match", &etag)], Body::empty())).await;
-            assert_eq!(again.status(), StatusCode::NOT_MODIFIED);
-            assert_eq!(text(again).await, "");
-            let head = bed.send(request("HEAD", uri, FAR, &[], Body::empty())).await;
-            assert_eq!((head.status(), text(head).await.len()), (StatusCode::OK, 0));
-        }
+        assert!(text(response).await.contains(&part), "{uri}");
+        let again = bed.send(request("GET", &uri, FAR, &[("if-none-match", &etag)], Body::empty())).await;
+        assert_eq!(again.status(), StatusCode::NOT_MODIFIED);
+        assert_eq!(text(again).await, "");
+        let head = bed.send(request("HEAD", &uri, FAR, &[], Body::empty())).await;
+        assert_eq!((head.status(), text(head).await.len()), (StatusCode::OK, 0));
+    }
+    let health = bed.get("/healthz").await;
+    assert_eq!((health.status(), text(health).await.as_str()), (StatusCode::OK, "ok\n"));
+    for hidden in ["/jsconfig.json", "/package.json", "/../Cargo.toml"] {
+        problem(bed.get(hidden).await, 404, None).await;
     }
     problem(bed.get("/r/Not%20A%20Room").await, 400, Some("room")).await;
     problem(bed.get("/nothing/here").await, 404, None).await;
@@ -526,19 +553,32 @@ async fn every_response_is_hardened() {
     }
 }
 
+/// Not every browser takes `'self'` for its own WebSocket, and what the client wrote may not end the directive.
+#[tokio::test]
+async fn the_page_may_connect_to_its_own_socket_only() {
+    let bed = bed();
+    for (host, expected) in [
+        ("meet.example:8443", "connect-src 'self' ws://meet.example:8443 wss://meet.example:8443"),
+        ("[::1]:8080", "connect-src 'self'"),
+        ("a; script-src *", "connect-src 'self'"),
+        ("*", "connect-src 'self'"),
+    ] {
+        let response = bed.send(request("GET", "/", FAR, &[("host", host)], Body::empty())).await;
+        assert!(header(&response, "content-security-policy").ends_with(expected), "{host}");
+    }
+}
+
 /// The policy forbids inline scripts and styles and other origins, so the files may hold none.
 #[test]
 fn the_page_keeps_to_its_own_policy() {
-    let index = include_str!("../../web/index.html");
-    assert!(!index.contains("style=") && !index.contains("onclick") && !index.contains("<style"));
+    let files = page_files();
+    let index = &files.iter().find(|(name, _)| name == "index.html").expect("is there").1;
+    assert!(!index.contains(" style=") && !index.contains(" onclick") && !index.contains("<style"));
     assert_eq!(index.matches("<script").count(), index.matches("<script type=\"module\" src=\"/").count());
-    for file in [
-        index,
-        include_str!("../../web/page.js"),
-        include_str!("../../web/client.js"),
-        include_str!("../../web/style.css"),
-    ] {
-        assert!(!file.contains("https://") && !file.contains("innerHTML") && !file.contains("@import"));
+    for (name, file) in &files {
+        for forbidden in ["\"https://", "(https://", "innerHTML", "@import", "eval("] {
+            assert!(!file.contains(forbidden), "{name}: {forbidden}");
+        }
     }
 }
 
