@@ -56,7 +56,7 @@ impl Conference {
         }
     }
 
-    fn slot_mut(&mut self, id: TransportId, mid: &str) -> Option<&mut HeldSlot> {
+    pub(super) fn slot_mut(&mut self, id: TransportId, mid: &str) -> Option<&mut HeldSlot> {
         match &mut self.sessions.get_mut(&id)?.role {
             Role::Participant { slots, .. } => slots.get_mut(mid),
             Role::Viewer { .. } => None,
@@ -151,9 +151,11 @@ impl Conference {
         out.commands.push(Command::RemoveTrack { track, transport: id });
     }
 
-    fn remove_viewer_subscription(&mut self, viewer: TransportId, id: SubscriptionId, out: &mut Outcome) {
-        if let Some(Session { role: Role::Viewer { subscriptions, .. }, .. }) = self.sessions.get_mut(&viewer) {
-            subscriptions.remove(&id);
+    pub(super) fn remove_viewer_subscription(&mut self, viewer: TransportId, id: SubscriptionId, out: &mut Outcome) {
+        if let Some(Session { role: Role::Viewer { subscriptions, .. }, .. }) = self.sessions.get_mut(&viewer)
+            && let Some(spec) = subscriptions.remove(&id)
+        {
+            self.forget_receiver(spec.track, id);
         }
         self.places.remove(&id);
         out.commands.push(Command::RemoveSubscription { id, transport: viewer });

@@ -41,7 +41,9 @@ fn a_publisher_forgets_the_viewers_that_leave() {
         let leave = Input::Leave { transport: TransportId(id), reason: LeaveReason::Asked };
         conference.handle(now, leave).expect("leaves");
     }
-    let Role::Publisher { viewers, .. } = &conference.sessions[&TransportId(1)].role else { panic!("is a publisher") };
+    let Role::Participant { viewers, .. } = &conference.sessions[&TransportId(1)].role else {
+        panic!("is a participant")
+    };
     assert!(viewers.is_empty(), "{viewers:?}");
     assert_eq!(conference.deadlines.len(), 1, "the publisher's own");
 }

@@ -5,6 +5,9 @@
 
 #[expect(unreachable_pub, reason = "a module of this test")]
 mod model;
+mod participants;
+mod random;
+mod replay;
 
 use std::time::Duration;
 
@@ -42,11 +45,9 @@ fn a_viewer_receives_every_track_of_the_publisher_it_asked_for() {
     let input = watch(&bed.conference, "demo", Some("ann"), 3).expect("is published");
     let outcome = bed.feed(input).expect("watches");
     assert_eq!(outcome.commands.len(), 3, "one transport, two subscriptions");
-    assert!(
-        bed.books.subscriptions.values().all(|(viewer, track)| {
-            *viewer == TransportId(3) && bed.books.tracks.get(track) == Some(&TransportId(1))
-        })
-    );
+    assert!(bed.books.subscriptions.values().all(|(viewer, track, _)| {
+        *viewer == TransportId(3) && track.and_then(|id| bed.books.tracks.get(&id)) == Some(&TransportId(1))
+    }));
 }
 
 #[test]
@@ -157,13 +158,18 @@ fn joining_is_told_once() {
 
 #[test]
 fn limits_refuse_and_change_nothing() {
-    let limits =
-        Limits { rooms: 2, publishers_per_room: 2, viewers_per_room: 1, tracks_per_publisher: 3, ..Limits::default() };
+    let limits = Limits {
+        rooms: 2,
+        participants_per_room: 2,
+        viewers_per_room: 1,
+        tracks_per_participant: 3,
+        ..Limits::default()
+    };
     let mut bed = Bed::new(limits);
     assert!(matches!(bed.feed(publish("a", "Ann", 1, 4)), Err(RoomError::TooManyTracks { limit: 3 })));
     bed.feed(publish("a", "Ann", 1, 3)).expect("fits");
     bed.feed(publish("a", "Ben", 2, 1)).expect("fits");
-    assert!(matches!(bed.feed(publish("a", "Cid", 3, 1)), Err(RoomError::TooManyPublishers { limit: 2, .. })));
+    assert!(matches!(bed.feed(publish("a", "Cid", 3, 1)), Err(RoomError::TooManyParticipants { limit: 2, .. })));
     bed.feed(publish("b", "Ann", 3, 1)).expect("fits");
     assert!(matches!(bed.feed(publish("c", "Ann", 4, 1)), Err(RoomError::TooManyRooms { limit: 2 })));
     let input = watch(&bed.conference, "a", None, 5).expect("is published");
@@ -296,7 +302,7 @@ proptest! {
     /// The books refuse a leak, a dangling reference or a delivery across rooms at once; at the end all is gone.
     #[test]
     fn whatever_happens_nothing_leaks_and_nothing_crosses_rooms(steps in proptest::collection::vec(step(), 1..120)) {
-        let limits = Limits { publishers_per_room: 3, viewers_per_room: 8, tracks_per_publisher: 3, rooms: 2, ..Limits::default() };
+        let limits = Limits { participants_per_room: 3, viewers_per_room: 8, tracks_per_participant: 3, rooms: 2, ..Limits::default() };
         let mut bed = Bed::new(limits);
         for (step, given) in steps.iter().zip(1_u64..) {
             apply(&mut bed, given, step);

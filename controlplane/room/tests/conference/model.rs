@@ -15,8 +15,10 @@ use controlplane_room::{
 pub struct Books {
     pub transports: BTreeMap<TransportId, RoomKey>,
     pub tracks: BTreeMap<TrackId, TransportId>,
-    pub subscriptions: BTreeMap<SubscriptionId, (TransportId, TrackId)>,
+    /// Receiver, what it gets, and the SSRC that it gets it with.
+    pub subscriptions: BTreeMap<SubscriptionId, (TransportId, Option<TrackId>, u32)>,
     used: BTreeSet<TransportId>,
+    spent: BTreeSet<(TransportId, u32)>,
 }
 
 impl Books {
@@ -27,7 +29,7 @@ impl Books {
         }
     }
 
-    fn enter_one(&mut self, command: &Command) {
+    pub fn enter_one(&mut self, command: &Command) {
         match command {
             Command::AddTransport { room, spec } => {
                 assert!(self.used.insert(spec.id), "a transport id is given once");
@@ -37,7 +39,7 @@ impl Books {
                 assert!(self.transports.remove(transport).is_some(), "an unknown transport is removed");
                 assert!(self.tracks.values().all(|owner| owner != transport), "its tracks go first");
                 assert!(
-                    self.subscriptions.values().all(|(viewer, _)| viewer != transport),
+                    self.subscriptions.values().all(|(viewer, ..)| viewer != transport),
                     "its subscriptions go first"
                 );
             }
@@ -47,19 +49,40 @@ impl Books {
             }
             Command::RemoveTrack { track, transport } => {
                 assert_eq!(self.tracks.remove(track), Some(*transport), "a track is removed where it was added");
-                assert!(self.subscriptions.values().all(|(_, held)| held != track), "its subscriptions go first");
+                assert!(
+                    self.subscriptions.values().all(|(_, held, _)| *held != Some(*track)),
+                    "its subscriptions go first"
+                );
             }
             Command::AddSubscription { room, id, spec } => {
                 assert_eq!(self.transports.get(&spec.transport), Some(room), "the viewer is in the room");
-                let owner = self.tracks.get(&spec.track).expect("the track is there");
-                assert_eq!(self.transports.get(owner), Some(room), "nothing is delivered across rooms");
-                assert!(self.subscriptions.insert(*id, (spec.transport, spec.track)).is_none());
+                assert!(self.spent.insert((spec.transport, spec.ssrc)), "an SSRC is given once on a transport");
+                assert!(self.subscriptions.insert(*id, (spec.transport, None, spec.ssrc)).is_none());
+                self.show(*id, spec.track);
+            }
+            Command::SetSubscription { id, transport, shown } => {
+                let held = self.subscriptions.get_mut(id).expect("the subscription is there");
+                assert_eq!(held.0, *transport);
+                held.1 = None;
+                if let Some(shown) = shown {
+                    self.show(*id, shown.track);
+                }
             }
             Command::RemoveSubscription { id, transport } => {
                 let held = self.subscriptions.remove(id).expect("the subscription is there");
                 assert_eq!(held.0, *transport);
             }
         }
+    }
+
+    fn show(&mut self, id: SubscriptionId, track: TrackId) {
+        let (receiver, _, ssrc) = self.subscriptions[&id];
+        let owner = self.tracks.get(&track).expect("the track is there");
+        assert_eq!(self.transports.get(owner), self.transports.get(&receiver), "nothing is delivered across rooms");
+        assert_ne!(*owner, receiver, "nobody sees itself");
+        let mut shown = self.subscriptions.values().map(|held| (held.0, held.1));
+        assert!(!shown.any(|held| held == (receiver, Some(track))), "a track is shown once");
+        self.subscriptions.insert(id, (receiver, Some(track), ssrc));
     }
 
     pub fn is_empty(&self) -> bool {
@@ -85,7 +108,7 @@ pub fn transport(id: u64, direction: Direction) -> TransportSpec {
     }
 }
 
-fn codecs(kind: MediaKind) -> Vec<CodecMap> {
+pub fn codecs(kind: MediaKind) -> Vec<CodecMap> {
     let (codec, clock_rate_hz) = match kind {
         MediaKind::Audio => (Codec::Opus, 48_000),
         MediaKind::Video => (Codec::Vp8, 90_000),
@@ -138,6 +161,7 @@ pub fn watch(conference: &Conference, room: &str, whom: Option<&str>, id: u64) -
         extensions: Extensions::default(),
         nack: true,
         pli: true,
+        max_encoding: None,
     });
     Ok(Input::Watch(Watch {
         room,
@@ -151,13 +175,14 @@ pub fn watch(conference: &Conference, room: &str, whom: Option<&str>, id: u64) -
 #[derive(Debug)]
 pub struct Bed {
     pub conference: Conference,
+    pub limits: controlplane_room::Limits,
     pub books: Books,
     pub now: Instant,
 }
 
 impl Bed {
     pub fn new(limits: controlplane_room::Limits) -> Self {
-        Self { conference: Conference::new(limits), books: Books::default(), now: Instant::now() }
+        Self { conference: Conference::new(limits), limits, books: Books::default(), now: Instant::now() }
     }
 
     pub fn feed(&mut self, input: Input) -> Result<Outcome, RoomError> {
