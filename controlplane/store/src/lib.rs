@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What outlives the process: the DTLS certificate, the token key, the TLS certificate, and counters.
+//! What outlives the process: the DTLS certificate, the token key, the TLS certificate, counters, and sessions.
 //!
-//! One embedded file, mode 0600, changed by transactions only: after a crash it holds the old or the new, never a
+//! Two embedded files, mode 0600, changed by transactions only: after a crash each holds the old or the new, never a
 //! half. Secrets are wiped from memory when they go, and never print. The store draws no random numbers and makes no
 //! certificates: it keeps what its caller makes, once.
 #![forbid(unsafe_code)]
 
 mod error;
+mod sessions;
 
 pub use error::StoreError;
+pub use sessions::{RecordBytes, Sessions};
 
 use std::fmt;
 use std::fs::OpenOptions;
@@ -82,18 +84,7 @@ impl Store {
         let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(state_dir);
         made.map_err(|source| StoreError::Access { path: state_dir.to_owned(), source })?;
         let path = state_dir.join(FILE);
-        let mut options = OpenOptions::new();
-        let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
-        let access = |source| StoreError::Access { path: path.clone(), source };
-        let file = file.map_err(access)?;
-        let mode = file.metadata().map_err(access)?.permissions().mode() & 0o777;
-        if mode & 0o077 != 0 {
-            return Err(StoreError::Exposed { path, mode });
-        }
-        let mut builder = Database::builder();
-        let builder = builder.set_cache_size(CACHE_LEN).set_check_integrity_on_open(true);
-        let database = FileBackend::new(file).and_then(|backend| builder.create_with_backend(backend));
-        let database = database.map_err(|source| StoreError::from_open(&path, source))?;
+        let database = open_database(&path, CACHE_LEN)?;
         let store = Self { database, path };
         store.check_format()?;
         Ok(store)
@@ -220,4 +211,21 @@ impl Store {
         };
         write().map_err(failed)
     }
+}
+
+/// Opens a file of ours, made with mode 0600 if it is not there; refuses one that others may read.
+fn open_database(path: &Path, cache_len: usize) -> Result<Database, StoreError> {
+    let path = path.to_owned();
+    let mut options = OpenOptions::new();
+    let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let access = |source| StoreError::Access { path: path.clone(), source };
+    let file = file.map_err(access)?;
+    let mode = file.metadata().map_err(access)?.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(StoreError::Exposed { path, mode });
+    }
+    let mut builder = Database::builder();
+    let builder = builder.set_cache_size(cache_len).set_check_integrity_on_open(true);
+    let database = FileBackend::new(file).and_then(|backend| builder.create_with_backend(backend));
+    database.map_err(|source| StoreError::from_open(&path, source))
 }
