@@ -103,7 +103,17 @@ shared_record!(
         turn_gap_max_ns: AtomicU64,
         /// Turns whose work was longer than 500 µs.
         turns_long_work: AtomicU64,
+        /// Of the received packets, those that came past the kernel's stack.
+        rx_by_xdp: AtomicU64,
+        /// Of the packets sent, those that left past it.
+        tx_by_xdp: AtomicU64,
+        /// Socket port beside: 1 = uring, 2 = plain sockets.
+        socket_port: AtomicU64,
+        /// Flows and failed checks that the classifier could not be told: a map was full, or the kernel refused.
+        classifier_errors: AtomicU64,
+        /// Frames that were received and not delivered: no UDP datagrams, fragments, or longer than a frame.
+        rx_discarded: AtomicU64,
         /// Zero.
-        reserve: [AtomicU64; 146],
+        reserve: [AtomicU64; 141],
     }
 );

@@ -31,6 +31,8 @@ pub mod frames;
 pub mod ids;
 #[cfg(not(target_arch = "bpf"))]
 pub mod intent;
+#[cfg(not(target_arch = "bpf"))]
+pub mod interface;
 pub mod layout;
 pub mod limits;
 #[cfg(not(target_arch = "bpf"))]

@@ -10,6 +10,7 @@ use crate::frames::{FrameRings, FrameShape, FrameTableHeader, frame_layout};
 use crate::intent::{
     Credential, EncodingIntent, KeyIntent, RoomIntent, SubscriptionIntent, TrackIntent, TransportIntent,
 };
+use crate::interface::{InterfaceCounters, InterfaceRecord};
 use crate::layout::{FINGERPRINT_START, Record, fingerprint_number, fingerprint_record, record, shared_record};
 use crate::limits::{CHUNK_BYTES, Capacities, ENCODINGS, WORKERS};
 use crate::ring::{CHANGE_ENTRIES, Change, DATAGRAM_ENTRIES, Datagram, EVENT_ENTRIES, Event, RingHeader};
@@ -192,6 +193,10 @@ pub const fn keys_bytes(capacities: &Capacities) -> usize {
 pub struct DurableLayout {
     /// Worker counters, one per worker that the layout has room for.
     pub counters: usize,
+    /// What the keeper knows of the interface.
+    pub interface: usize,
+    /// What the data plane knows of it.
+    pub interface_counters: usize,
     /// Transport records.
     pub transports: usize,
     /// Ingress records, `ENCODINGS` per track.
@@ -206,11 +211,13 @@ pub struct DurableLayout {
 #[must_use]
 pub const fn durable_layout(capacities: &Capacities) -> DurableLayout {
     let counters = HEADER_BYTES;
-    let transports = align(counters + WORKERS * size_of::<WorkerCounters>());
+    let interface = align(counters + WORKERS * size_of::<WorkerCounters>());
+    let interface_counters = interface + size_of::<InterfaceRecord>();
+    let transports = align(interface_counters + size_of::<InterfaceCounters>());
     let ingress = align(transports + capacities.transports as usize * size_of::<TransportDurable>());
     let egress = align(ingress + capacities.tracks as usize * ENCODINGS * size_of::<IngressDurable>());
     let bytes = align(egress + capacities.subscriptions as usize * size_of::<EgressDurable>());
-    DurableLayout { counters, transports, ingress, egress, bytes }
+    DurableLayout { counters, interface, interface_counters, transports, ingress, egress, bytes }
 }
 
 /// Size of the store memfd; chunk *i* lies at [`HEADER_BYTES`]-aligned-to-chunk + i × [`CHUNK_BYTES`].
@@ -237,6 +244,8 @@ pub const RECORDS: &[Record] = &[
     Record::of::<SegmentDurable>(),
     Record::of::<EgressDurable>(),
     Record::of::<WorkerCounters>(),
+    Record::of::<InterfaceRecord>(),
+    Record::of::<InterfaceCounters>(),
     Record::of::<RingHeader>(),
     Record::of::<Change>(),
     Record::of::<Event>(),
@@ -268,7 +277,7 @@ pub const FINGERPRINT: u64 = {
 /// Where the sections of the four memfds lie for some capacities, and those of a small frame table, by name; for the
 /// fingerprint and the snapshot.
 #[must_use]
-pub const fn sections(capacities: &Capacities) -> [(&'static str, usize); 25] {
+pub const fn sections(capacities: &Capacities) -> [(&'static str, usize); 27] {
     let intent = intent_layout(capacities);
     let durable = durable_layout(capacities);
     let frames = frame_layout(&FrameShape::SMALL);
@@ -290,6 +299,8 @@ pub const fn sections(capacities: &Capacities) -> [(&'static str, usize); 25] {
         ("keys records", HEADER_BYTES),
         ("keys end", keys_bytes(capacities)),
         ("durable counters", durable.counters),
+        ("durable interface", durable.interface),
+        ("durable interface counters", durable.interface_counters),
         ("durable transports", durable.transports),
         ("durable ingress", durable.ingress),
         ("durable egress", durable.egress),

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use dataplane_abi::counters::WorkerCounters;
 use dataplane_abi::durable::{EgressDurable, IngressDurable, TransportDurable};
+use dataplane_abi::interface::{InterfaceCounters, InterfaceRecord};
 use dataplane_abi::ids::{IngressId, KeyRef, WorkerId};
 use dataplane_abi::intent::{KeyIntent, RoomIntent, SubscriptionIntent, TrackIntent, TransportIntent};
 use dataplane_abi::limits::{Capacities, ENCODINGS};
@@ -194,6 +195,18 @@ impl Segment {
     #[must_use]
     pub fn counters(&self, worker: WorkerId) -> Option<&WorkerCounters> {
         self.durable_record(self.durable_layout.counters, u32::from(worker.0), self.capacities.workers as usize)
+    }
+
+    /// What the keeper says of the interface.
+    #[must_use]
+    pub fn interface(&self) -> Option<&InterfaceRecord> {
+        self.durable_record(self.durable_layout.interface, 0, 1)
+    }
+
+    /// What the data plane says of it.
+    #[must_use]
+    pub fn interface_counters(&self) -> Option<&InterfaceCounters> {
+        self.durable_record(self.durable_layout.interface_counters, 0, 1)
     }
 
     #[inline]
