@@ -193,7 +193,8 @@ shared_record!(
         nacked: AtomicU64,
         /// Keyframe requests received.
         keyframe_requests: AtomicU64,
-        /// Source: ingress id + 1; 0 = none yet.
+        /// Source of the newest stretch: ingress id + 1 (low half), generation of its track (high half); 0 = none. Gone before
+        /// the stretch is stored, there again after it.
         source: AtomicU64,
         /// Fraction lost of the last receiver report (bits 0..8), its highest sequence number (bits 32..64).
         report: AtomicU64,

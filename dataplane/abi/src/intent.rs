@@ -141,7 +141,8 @@ record!(
 );
 
 record!(
-    /// A subscription as it should be: receiver, candidate set, policy. Never a worker, an encoding or a cohort.
+    /// A subscription as it should be: receiver, candidate set, policy. Never a worker, an encoding or a cohort. SSRCs and MID stay
+    /// as long as its slot and generation; what it shows may change, and with it the payload types.
     SubscriptionIntent, version 1, size 128 {
         /// Record version.
         version: u16,
@@ -151,15 +152,15 @@ record!(
         generation: u32,
         /// Who receives.
         transport: TransportRef,
-        /// What.
+        /// What is shown; none = nothing, and nothing is sent.
         track: TrackRef,
         /// SSRC towards the receiver; never given to another slot of the same transport while its key lives.
         ssrc: u32,
         /// SSRC of retransmissions, 0 = none agreed.
         rtx_ssrc: u32,
-        /// Payload type on the receiver's leg.
+        /// Payload type of the track's codec on the receiver's leg; of no meaning where nothing is shown.
         pt: u8,
-        /// Payload type of retransmissions, or `codec::NO_PT`.
+        /// Payload type of its retransmissions, or `codec::NO_PT`.
         rtx_pt: u8,
         /// A `codec::EgressMode`.
         mode: u8,

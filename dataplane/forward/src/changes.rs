@@ -7,7 +7,7 @@ pub(crate) mod records;
 use core::sync::atomic::Ordering;
 use std::sync::Arc;
 
-use dataplane_abi::codec::{EgressMode, MediaKind, TransportKind};
+use dataplane_abi::codec::{EgressMode, MediaKind, NO_PT, TransportKind};
 use dataplane_abi::ids::{IngressId, SubscriptionRef, TrackRef, TransportRef};
 use dataplane_abi::intent::{SubscriptionIntent, TrackIntent, TransportIntent};
 use dataplane_abi::limits::ENCODINGS;
@@ -354,7 +354,7 @@ impl Worker {
         let subscription = SubscriptionRef::at(slot, intent.generation);
         if let Some(known) = self.egress_of(slot).and_then(|slot| self.egresses.get(slot)) {
             if known.subscription == subscription {
-                self.update_egress(slot, &intent);
+                self.update_egress(slot, &intent, now);
                 return;
             }
             self.remove_egress(slot);
@@ -364,17 +364,37 @@ impl Worker {
         }
     }
 
-    /// Policy and header extensions may change while a subscription lives; its identity may not.
-    fn update_egress(&mut self, subscription_slot: u32, intent: &SubscriptionIntent) {
-        let Some(egress) = self.egress_of(subscription_slot).and_then(|slot| self.egresses.get_mut(slot)) else {
-            return;
-        };
-        if egress.ssrc != intent.ssrc || egress.rtx_ssrc != intent.rtx_ssrc || egress.track != intent.track {
+    /// What is shown, policy and header extensions may change while a subscription lives; its identity may not.
+    fn update_egress(&mut self, subscription_slot: u32, intent: &SubscriptionIntent, now: Now) {
+        let Some(slot) = self.egress_of(subscription_slot) else { return };
+        let Some(egress) = self.egresses.get_mut(slot) else { return };
+        if !egress.is_of(intent) {
             self.refuse();
             return;
         }
         egress.max_encoding = intent.max_encoding;
         egress.extension_ids = intent.extension_ids;
+        if egress.shows_other(intent) {
+            self.show(slot, intent, now);
+        }
+    }
+
+    /// Another track in a slot, or none: what was shown goes at once, what comes begins where a decoder can begin. The receiver
+    /// sees the numbers go on.
+    fn show(&mut self, slot: u32, intent: &SubscriptionIntent, now: Now) {
+        self.leave_cohorts(slot);
+        if let Some(egress) = self.egresses.get_mut(slot) {
+            egress.show(intent);
+        }
+        self.find_source(slot, now);
+    }
+
+    /// Reads the record of the track that a stream shows; false where it is not published (yet), or makes no sense.
+    pub(crate) fn describe_egress(&mut self, slot: u32) -> bool {
+        let Some(egress) = self.egresses.get_mut(slot) else { return false };
+        let track = self.segment.intent_track(egress.track.slot);
+        let track = track.filter(|track| track.generation == egress.track.generation && is_valid_track(track));
+        track.is_some_and(|track| egress.describe(&track))
     }
 
     pub(crate) fn egress_of(&self, subscription_slot: u32) -> Option<u32> {
@@ -382,19 +402,13 @@ impl Worker {
     }
 
     fn create_egress(&mut self, subscription: SubscriptionRef, leg: u32, intent: &SubscriptionIntent, now: Now) {
-        let track = self.segment.intent_track(intent.track.slot);
-        let Some(track) = track.filter(|track| track.generation == intent.track.generation && is_valid_track(track))
-        else {
-            // Not published yet: the leg's timer tries again.
-            return;
-        };
         // CONTRACTS 3 of the design: one SSRC of a transport never means two slots while its key lives.
         let key = (intent.transport.slot, intent.ssrc);
         if self.egress_by_ssrc.get(&key).is_some() {
             self.refuse();
             return;
         }
-        let Some(mut egress) = Egress::new(subscription, leg, intent, &track, now.mono_ns) else { return };
+        let mut egress = Egress::new(subscription, leg, intent, now.mono_ns);
         let first = self.next_random() & FIRST_SEQ_MASK;
         let first_rtx = self.next_random() & FIRST_SEQ_MASK;
         if let Some(durable) = self.segment.egress(subscription.slot) {
@@ -409,7 +423,7 @@ impl Worker {
             *place = slot.saturating_add(1);
         }
         self.egress_by_ssrc.insert(key, slot);
-        self.find_source(slot, now);
+        self.show(slot, intent, now);
     }
 
     pub(crate) fn remove_egress(&mut self, subscription_slot: u32) {
@@ -455,8 +469,8 @@ fn is_valid_subscription(intent: &SubscriptionIntent) -> bool {
     intent.generation != 0
         && intent.ssrc != 0
         && intent.ssrc != intent.rtx_ssrc
-        && (intent.rtx_ssrc == 0 || intent.rtx_pt < 128)
-        && intent.pt < 128
+        && (intent.rtx_ssrc == 0 || intent.rtx_pt < 128 || intent.rtx_pt == NO_PT)
+        && (intent.pt < 128 || intent.track.is_none())
         && EgressMode::from_code(intent.mode) == Some(EgressMode::Rewrite)
         && usize::from(intent.mid_len) <= intent.mid.len()
 }

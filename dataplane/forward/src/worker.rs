@@ -125,6 +125,8 @@ pub struct Worker {
     pub(crate) audio: Queue<u32>,
     pub(crate) video: Queue<u32>,
     pub(crate) catching_up: Queue<u32>,
+    /// Slots of egress streams that are in `catching_up`, whoever has the slot: a stream that goes and comes is there once.
+    pub(crate) is_catching_up: Vec<bool>,
     pub(crate) scratch: Box<[u8; 2048]>,
     pub(crate) rtcp_in: Vec<u8>,
     /// Streams that ended and whose receivers are still there: BYE is due.
@@ -188,7 +190,7 @@ impl Worker {
             egress_by_ssrc: FixedMap::new(subscriptions * 2, config.seed ^ 3),
             cohorts: Slab::new(ingresses),
             cohort_at: vec![0; ingresses],
-            cohort_generation: 0,
+            cohort_generation: first_cohort_generation(now),
             recorders: Slab::new(RECORDERS),
             // Members and those that wait: two lists per cohort.
             pages: PagePool::new(subscriptions * 2, ingresses * 2),
@@ -201,6 +203,7 @@ impl Worker {
             audio: Queue::new(ingresses),
             video: Queue::new(ingresses),
             catching_up: Queue::new(CATCHING_UP),
+            is_catching_up: vec![false; subscriptions],
             scratch: Box::new([0; 2048]),
             rtcp_in: vec![0; 2048],
             byes: Queue::new(BYES),
@@ -303,4 +306,10 @@ impl Worker {
 fn chunk_share(capacities: &Capacities, config: Config) -> (u32, u32) {
     let each = capacities.chunks / u32::from(config.workers.max(1));
     (each * u32::from(config.worker.0), each)
+}
+
+/// Generations of cohorts are written into durable stretches: a successor's begin elsewhere, so that none is taken for one of
+/// its predecessor's. In steps of 65 µs, more than a worker makes cohorts.
+fn first_cohort_generation(now: Now) -> u32 {
+    u32::try_from((now.mono_ns >> 16) & u64::from(u32::MAX)).unwrap_or(1).max(1)
 }

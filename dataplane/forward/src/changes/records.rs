@@ -13,7 +13,7 @@ use dataplane_abi::limits::SEGMENTS;
 use dataplane_shm::{Segment, publish};
 
 use crate::counting::read;
-use crate::objects::egress::{Constants, Egress};
+use crate::objects::egress::{Constants, Egress, Origin};
 use crate::objects::leg::Leg;
 use crate::worker::Now;
 
@@ -160,8 +160,7 @@ pub(crate) fn begin_egress(durable: &EgressDurable, generation: u32, intent: &Su
     publish::store_u32(&durable.generation, generation);
 }
 
-/// Takes a sent stream over from a predecessor: what was sent last, and its newest stretch. The source is that of the
-/// stretch: `EgressDurable::source` is stored before it.
+/// Takes a sent stream over from a predecessor: what was sent last, and its newest stretch.
 pub(crate) fn resume_egress(egress: &mut Egress, durable: &EgressDurable, segment: &Segment, now: Now) {
     let last = Constants::from_words(0, read(&durable.last));
     egress.last.rtp_ts = last.rtp_ts;
@@ -173,9 +172,29 @@ pub(crate) fn resume_egress(egress: &mut Egress, durable: &EgressDurable, segmen
     let newest = usize::try_from(newest % SEGMENTS as u64).ok().and_then(|at| durable.segments.get(at));
     let Some(stretch) = newest else { return };
     egress.constants = Constants::from_words(read(&stretch.seq_offset), read(&stretch.constants));
-    let source = u32::try_from(read(&stretch.cohort) & u64::from(u32::MAX)).ok().map(IngressId);
-    let ssrc = source.and_then(|id| segment.ingress(id)).map_or(0, |ingress| ingress.ssrc.load(Ordering::Relaxed));
-    egress.source = source.map(|id| (id, ssrc));
+    egress.source = stretch_origin(durable, read(&stretch.cohort), segment);
     // Nothing was sent where the predecessor died right after it had stored the stretch.
     egress.last.is_any = read(&durable.packets) > 0;
+}
+
+/// Whose packets the newest stretch carries; nothing where the predecessor died before it had stored that, or where the
+/// source is another one since.
+fn stretch_origin(durable: &EgressDurable, cohort: u64, segment: &Segment) -> Option<Origin> {
+    let ingress = u32::try_from(cohort & u64::from(u32::MAX)).ok().map(IngressId)?;
+    let (stored, generation) = source_of(durable)?;
+    let stream = segment.ingress(ingress)?;
+    let is_it = stored == ingress && stream.generation.load(Ordering::Acquire) == generation;
+    is_it.then(|| Origin { ingress, generation, ssrc: stream.ssrc.load(Ordering::Relaxed) })
+}
+
+/// The stream that the newest stretch carries, and the generation of its track.
+pub(crate) fn source_of(durable: &EgressDurable) -> Option<(IngressId, u32)> {
+    let word = read(&durable.source);
+    let ingress = u32::try_from(word & u64::from(u32::MAX)).ok()?.checked_sub(1)?;
+    Some((IngressId(ingress), u32::try_from(word >> 32).ok()?))
+}
+
+/// The inverse of [`source_of`].
+pub(crate) fn source_word(origin: Origin) -> u64 {
+    (u64::from(origin.generation) << 32) | u64::from(origin.ingress.0).saturating_add(1)
 }

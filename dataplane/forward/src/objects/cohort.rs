@@ -75,6 +75,15 @@ impl Cohort {
         }
     }
 
+    /// Runs again after a pause, with the numbering that it had.
+    pub(crate) fn go_on(&mut self, cursor: u64) {
+        self.is_running = true;
+        self.current = None;
+        self.position = 0;
+        self.cursor = cursor;
+        self.clear_late();
+    }
+
     /// Remembers a packet that arrived behind the cursor. Beyond 32 the repair is left to NACK and RTX.
     pub(crate) fn push_late(&mut self, ext_seq: u64) {
         if let Some(place) = self.late.get_mut(self.late_count) {

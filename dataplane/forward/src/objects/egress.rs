@@ -5,7 +5,7 @@
 use dataplane_abi::codec::MediaKind;
 use dataplane_abi::ids::{IngressId, SubscriptionRef, TrackRef};
 use dataplane_abi::intent::{SubscriptionIntent, TrackIntent};
-use dataplane_abi::limits::EXTENSIONS;
+use dataplane_abi::limits::{EXTENSIONS, SEGMENTS};
 use dataplane_wire::codec::Codec;
 use dataplane_wire::ext::ExtKind;
 
@@ -35,6 +35,32 @@ impl Constants {
         let [a, b, c, d, p, q, tl0, keyidx] = word.to_le_bytes();
         Self { seq, rtp_ts: u32::from_le_bytes([a, b, c, d]), picture_id: u16::from_le_bytes([p, q]), tl0, keyidx }
     }
+}
+
+/// How packets of a stretch are written: what depends on the codec of the track that is shown.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Format {
+    pub(crate) codec: Codec,
+    pub(crate) pt: u8,
+    /// `NO_PT` where retransmissions were not agreed.
+    pub(crate) rtx_pt: u8,
+}
+
+/// A stretch of numbering that began in this life of the worker, beside its durable record.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Stretch {
+    pub(crate) format: Format,
+    /// The number before its first one was left out (MEDIA_RULES G4): it is nobody's.
+    pub(crate) leaves_gap: bool,
+}
+
+/// Whose packets a stretch carries. Another SSRC or another track in the same place has clocks and numbers of its own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Origin {
+    pub(crate) ingress: IngressId,
+    /// Of the track.
+    pub(crate) generation: u32,
+    pub(crate) ssrc: u32,
 }
 
 /// What was sent last, so that a switch goes on from there.
@@ -77,16 +103,16 @@ struct GateEntry {
 /// One sent stream.
 pub(crate) struct Egress {
     pub(crate) subscription: SubscriptionRef,
+    /// What is shown; none = nothing.
     pub(crate) track: TrackRef,
     /// Slot of the receiver's leg.
     pub(crate) leg: u32,
-    pub(crate) kind: MediaKind,
-    pub(crate) codec: Codec,
+    /// Kind of the track that is shown; none until its record was read.
+    pub(crate) kind: Option<MediaKind>,
+    pub(crate) format: Format,
     pub(crate) clock_rate: u32,
     pub(crate) ssrc: u32,
     pub(crate) rtx_ssrc: u32,
-    pub(crate) pt: u8,
-    pub(crate) rtx_pt: u8,
     pub(crate) max_encoding: u8,
     pub(crate) mid: [u8; 16],
     pub(crate) mid_len: u8,
@@ -105,9 +131,13 @@ pub(crate) struct Egress {
     pub(crate) first_number: u64,
     /// Generation of the cohort that the constants belong to.
     pub(crate) generation: u32,
-    /// Whose packets the stretch in use carries, and their SSRC: constants other than the number stay while it is the same.
-    pub(crate) source: Option<(IngressId, u32)>,
+    /// Whose packets the stretch in use carries: constants other than the number stay while it is the same.
+    pub(crate) source: Option<Origin>,
+    /// The stretches of the durable record that began in this life, in the same places.
+    pub(crate) stretches: [Option<Stretch>; SEGMENTS],
     pub(crate) last: LastSent,
+    /// RTP ticks by which the receiver's clock is ahead of the wall's since a switch to something older.
+    pub(crate) ahead: u32,
     /// Next number to read in the log while catching up.
     pub(crate) cursor: u64,
     /// Bytes that catching up may send at once.
@@ -120,30 +150,23 @@ pub(crate) struct Egress {
 }
 
 impl Egress {
-    pub(crate) fn new(
-        subscription: SubscriptionRef,
-        leg: u32,
-        intent: &SubscriptionIntent,
-        track: &TrackIntent,
-        now_ns: u64,
-    ) -> Option<Self> {
-        Some(Self {
+    /// A stream that shows nothing yet: [`Self::show`] and [`Self::describe`] say what.
+    pub(crate) fn new(subscription: SubscriptionRef, leg: u32, intent: &SubscriptionIntent, now_ns: u64) -> Self {
+        Self {
             subscription,
-            track: intent.track,
+            track: TrackRef::NONE,
             leg,
-            kind: MediaKind::from_code(track.kind)?,
-            codec: Codec::from_u8(track.codec)?,
-            clock_rate: track.clock_rate,
+            kind: None,
+            format: Format { codec: Codec::Opus, pt: intent.pt, rtx_pt: intent.rtx_pt },
+            clock_rate: 0,
             ssrc: intent.ssrc,
             rtx_ssrc: intent.rtx_ssrc,
-            pt: intent.pt,
-            rtx_pt: intent.rtx_pt,
             max_encoding: intent.max_encoding,
             mid: intent.mid,
             mid_len: intent.mid_len,
             extension_ids: intent.extension_ids,
-            cname: track.cname,
-            cname_len: track.cname_len,
+            cname: [0; 32],
+            cname_len: 0,
             feed: Feed::Idle,
             cohort: NONE,
             position: NONE,
@@ -153,14 +176,49 @@ impl Egress {
             first_number: 0,
             generation: 0,
             source: None,
+            stretches: [None; SEGMENTS],
             last: LastSent::default(),
+            ahead: 0,
             cursor: 0,
             burst_bytes: 0,
             burst_ns: now_ns,
             gate: [GateEntry::default(); GATE],
             reports_sent: [(0, 0); 4],
             reports_count: 0,
-        })
+        }
+    }
+
+    /// Whether intent asks for something else than what is shown.
+    pub(crate) fn shows_other(&self, intent: &SubscriptionIntent) -> bool {
+        let is_same_format = (self.format.pt, self.format.rtx_pt) == (intent.pt, intent.rtx_pt);
+        self.track != intent.track || !(is_same_format || intent.track.is_none())
+    }
+
+    /// Another track in the slot, or none. It must have left its cohorts before.
+    pub(crate) fn show(&mut self, intent: &SubscriptionIntent) {
+        self.track = intent.track;
+        self.kind = None;
+        self.format.pt = intent.pt;
+        self.format.rtx_pt = intent.rtx_pt;
+    }
+
+    /// What the shown track's record says; false where that makes no sense.
+    pub(crate) fn describe(&mut self, track: &TrackIntent) -> bool {
+        let (Some(kind), Some(codec)) = (MediaKind::from_code(track.kind), Codec::from_u8(track.codec)) else {
+            return false;
+        };
+        self.kind = Some(kind);
+        self.format.codec = codec;
+        self.clock_rate = track.clock_rate;
+        self.cname = track.cname;
+        self.cname_len = track.cname_len;
+        true
+    }
+
+    /// Whether the stream is the one that an intent record means: what never changes while it lives.
+    pub(crate) fn is_of(&self, intent: &SubscriptionIntent) -> bool {
+        let mid = intent.mid.get(..usize::from(intent.mid_len));
+        (self.ssrc, self.rtx_ssrc) == (intent.ssrc, intent.rtx_ssrc) && mid == Some(self.mid())
     }
 
     /// Id of an extension on this stream's m-line; 0 = not agreed.

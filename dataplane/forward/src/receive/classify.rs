@@ -67,7 +67,7 @@ impl Worker {
                 break;
             };
             self.step();
-            self.rung(&bell, now);
+            self.rung(worker, &bell, now);
         }
         for _ in 0..BATCH {
             let Some(packet) = self.peers.get_mut(worker).and_then(|peer| peer.packets_in.pop()) else {
@@ -87,11 +87,11 @@ impl Worker {
         true
     }
 
-    fn rung(&mut self, bell: &Doorbell, now: Now) {
+    fn rung(&mut self, from: WorkerId, bell: &Doorbell, now: Now) {
         let id = dataplane_abi::ids::IngressId(bell.ingress);
         match bell.kind {
-            doorbell_kind::STORED => self.cohort_rung(id, None),
-            doorbell_kind::LATE => self.cohort_rung(id, Some(bell.arg)),
+            doorbell_kind::STORED => self.rung_from(from, id, None),
+            doorbell_kind::LATE => self.rung_from(from, id, Some(bell.arg)),
             doorbell_kind::KEYFRAME => self.want_keyframe(id, now),
             doorbell_kind::INTEREST => self.set_interest(id, bell.arg, true),
             doorbell_kind::NO_INTEREST => self.set_interest(id, bell.arg, false),

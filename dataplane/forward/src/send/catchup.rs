@@ -12,6 +12,7 @@ use crate::counting::read;
 use crate::objects::NONE;
 use crate::objects::egress::Feed;
 use crate::send::rewrite::{Outcome, Packet};
+use crate::send::switch::may_enter;
 use crate::send::tile::Progress;
 use crate::worker::{Now, Worker};
 
@@ -41,16 +42,20 @@ impl Worker {
         let log = durable.log.load(Ordering::Acquire);
         let ext_seq = keyframe.saturating_sub(1);
         let Some(stored) = segment.log_reader(log).and_then(|reader| reader.get(ext_seq)) else { return false };
+        let Some(source) = self.origin_of(cohort_slot) else { return false };
+        if !self.egresses.get(egress_slot).is_some_and(|egress| may_enter(egress, source, &stored.info(), &segment)) {
+            return false;
+        }
         if let Some(cohort) = self.cohorts.get(cohort_slot)
             && (!cohort.is_running || cohort.log != log)
         {
             if cohort.members.len() > 0 || cohort.current.is_some() {
                 return false;
             }
-            self.restart_cohort(cohort_slot, log, read(&durable.stored_top));
+            self.set_cohort(cohort_slot, log, read(&durable.stored_top));
         }
         let number = self.cohorts.get(cohort_slot).and_then(|cohort| cohort.numbers.number(ext_seq));
-        let Some(number) = number.filter(|_| self.catching_up.push(egress_slot)) else { return false };
+        let Some(number) = number.filter(|_| self.queue_catch_up(egress_slot)) else { return false };
         self.begin_stretch(egress_slot, cohort_slot, number, &stored);
         if let Some(egress) = self.egresses.get_mut(egress_slot) {
             egress.feed = Feed::CatchUp;
@@ -72,13 +77,23 @@ impl Worker {
                 return;
             }
             let Some(slot) = self.catching_up.pop() else { return };
+            if let Some(is_queued) = self.is_catching_up.get_mut(slot as usize) {
+                *is_queued = false;
+            }
             self.step();
             if self.egresses.get(slot).is_some_and(|egress| egress.feed == Feed::CatchUp)
                 && !self.catch_up(port, slot, now, progress)
             {
-                self.catching_up.push(slot);
+                self.queue_catch_up(slot);
             }
         }
+    }
+
+    /// Puts an egress stream among those that are served with a cursor of their own, once; false where there is no room.
+    fn queue_catch_up(&mut self, slot: u32) -> bool {
+        let Some(is_queued) = self.is_catching_up.get_mut(slot as usize) else { return false };
+        *is_queued = *is_queued || self.catching_up.push(slot);
+        *is_queued
     }
 
     /// Sends some packets to one receiver; true when it needs no cursor of its own any more.

@@ -47,8 +47,9 @@ impl Worker {
             return;
         }
         let Some(owner) = self.other_owner(id) else { return };
-        self.ring(owner, id, doorbell_kind::INTEREST, u64::from(self.config.worker.0));
-        if let Some(cohort) = self.cohorts.get_mut(cohort_slot) {
+        // A word that found no room is said with the next timer.
+        let is_told = self.ring(owner, id, doorbell_kind::INTEREST, u64::from(self.config.worker.0));
+        if is_told && let Some(cohort) = self.cohorts.get_mut(cohort_slot) {
             cohort.interest_ns = now.mono_ns.max(1);
         }
     }

@@ -36,14 +36,27 @@ impl Worker {
         }
     }
 
-    /// One doorbell to one worker.
-    pub(crate) fn ring(&mut self, worker: WorkerId, id: IngressId, kind: u32, arg: u64) {
-        let Some(peer) = self.peers.get_mut(worker) else { return };
+    /// One doorbell to one worker; false where it was lost.
+    pub(crate) fn ring(&mut self, worker: WorkerId, id: IngressId, kind: u32, arg: u64) -> bool {
+        let Some(peer) = self.peers.get_mut(worker) else { return false };
         let bell = Doorbell { kind, ingress: id.0, generation: 0, reserve: 0, arg };
         let is_lost = peer.doorbells_out.push(&bell).is_err();
         self.effects.wake_workers |= 1 << worker.0;
         if is_lost {
             self.count(|counters| bump(&counters.doorbells_lost));
+        }
+        !is_lost
+    }
+
+    /// Another worker rang for one of its streams: the cohort here gets a turn. Where nobody receives it any more, the word that
+    /// said so was lost, and is said again.
+    pub(crate) fn rung_from(&mut self, from: WorkerId, id: IngressId, late: Option<u64>) {
+        let is_wanted =
+            self.cohort_of(id).and_then(|slot| self.cohorts.get(slot)).is_some_and(|cohort| cohort.attached > 0);
+        if is_wanted {
+            self.cohort_rung(id, late);
+        } else {
+            self.ring(from, id, doorbell_kind::NO_INTEREST, u64::from(self.config.worker.0));
         }
     }
 

@@ -153,11 +153,20 @@ impl Worker {
         let age = now.mono_ns.saturating_sub(read(&durable.keyframe_ns));
         let Some(kind) = self.cohorts.get(slot).map(|cohort| cohort.kind) else { return };
         let entry = keyframe.filter(|_| kind == MediaKind::Video && age < VIDEO_LAG_NS);
-        self.restart_cohort(slot, log, entry.unwrap_or(newest));
+        self.set_cohort(slot, log, entry.unwrap_or(newest));
+    }
+
+    /// Gives a cohort that does not run a cursor. The log that it had before means the same numbers as before, so that those
+    /// who left can still ask for what they missed.
+    pub(crate) fn set_cohort(&mut self, slot: u32, log: u64, cursor: u64) {
+        match self.cohorts.get_mut(slot) {
+            Some(cohort) if !cohort.is_running && cohort.log == log => cohort.go_on(cursor),
+            _ => self.restart_cohort(slot, log, cursor),
+        }
     }
 
     /// Gives a cohort a log and a cursor, and a generation of its own: no number of before means anything.
-    pub(crate) fn restart_cohort(&mut self, slot: u32, log: u64, cursor: u64) {
+    fn restart_cohort(&mut self, slot: u32, log: u64, cursor: u64) {
         self.cohort_generation = self.cohort_generation.wrapping_add(1).max(1);
         let generation = self.cohort_generation;
         let Some(cohort) = self.cohorts.get_mut(slot) else { return };

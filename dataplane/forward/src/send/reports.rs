@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use dataplane_abi::codec::{feedback_flags, transport_flags};
 use dataplane_abi::durable::transport_state;
-use dataplane_abi::ids::IngressId;
+use dataplane_abi::ids::{IngressId, TrackRef};
 use dataplane_abi::limits::ENCODINGS;
 use dataplane_abi::ring::event_kind;
 use dataplane_io::port::Port;
@@ -15,6 +15,7 @@ use dataplane_shm::publish;
 use dataplane_shm::store::Keep;
 use dataplane_wire::rtcp::{CompoundWriter, ReportBlock, SenderReport};
 
+use crate::changes::records::source_of;
 use crate::counting::{add, bump, read};
 use crate::receive::feedback::ns_to_ntp;
 use crate::send::tile::Progress;
@@ -313,8 +314,14 @@ impl Worker {
     fn sender_report_of(&self, subscription_slot: u32, now: Now) -> Option<SenderReport> {
         let egress = self.egresses.get(self.egress_of(subscription_slot)?)?;
         let durable = self.segment.egress(subscription_slot)?;
-        let source = u32::try_from(read(&durable.source).checked_sub(1)?).ok()?;
-        let ingress = self.segment.ingress(IngressId(source))?;
+        let (source, generation) = source_of(durable)?;
+        let ingress = self.segment.ingress(source)?;
+        // Nothing is said of what is not shown any more, nor of what has not begun.
+        if TrackRef::at(source.track_slot(), generation) != egress.track
+            || ingress.generation.load(Ordering::Acquire) != generation
+        {
+            return None;
+        }
         let sr_ntp = read(&ingress.sr_ntp);
         if sr_ntp == 0 || !egress.last.is_any {
             return None;

@@ -19,7 +19,7 @@ use dataplane_wire::seq;
 
 use crate::counting::{add, bump};
 use crate::hold::window::Window;
-use crate::objects::egress::{Constants, Egress, LastSent};
+use crate::objects::egress::{Constants, Egress, Format, LastSent};
 use crate::worker::{Now, Worker};
 
 /// Longest UDP payload that is ever sent: an Ethernet MTU less IPv6 and UDP headers.
@@ -28,6 +28,8 @@ const LONGEST_DATAGRAM: usize = 1452;
 const PREFIX_BYTES: usize = 16;
 const FIXED_HEADER: usize = 12;
 const EXTENSION_HEADER: usize = 4;
+/// Offset of a field that a descriptor does not have.
+pub(crate) const NO_FIELD: u8 = 0xff;
 /// Longest tag of any profile.
 const TAG_BYTES: usize = 16;
 const ELEMENTS: usize = STORED_EXTENSIONS + 2;
@@ -69,6 +71,7 @@ impl Plaintext for Shared<'_> {
 pub(crate) struct Identity {
     pub(crate) ssrc: u32,
     pub(crate) pt: u8,
+    pub(crate) codec: Codec,
     pub(crate) index: u64,
     /// The original sequence number in front of the payload (RFC 4588 §4).
     pub(crate) original: Option<u16>,
@@ -105,7 +108,8 @@ impl Worker {
         if index > MAX_RTP_INDEX {
             return Outcome::Skipped(SkipReason::CipherRefused);
         }
-        let identity = Identity { ssrc: egress.ssrc, pt: egress.pt, index, original: None };
+        let Format { codec, pt, .. } = egress.format;
+        let identity = Identity { ssrc: egress.ssrc, pt, codec, index, original: None };
         let bound = bound(egress, packet);
         if bound > LONGEST_DATAGRAM {
             return Outcome::Skipped(SkipReason::TooLong);
@@ -216,13 +220,14 @@ pub(crate) fn write_head(
     if let Some(original) = identity.original {
         body.get_mut(..original_len)?.copy_from_slice(&original.to_be_bytes());
     }
-    let of_payload = write_prefix(body.get_mut(original_len..)?, egress.codec, constants, packet)?;
+    let of_payload = write_prefix(body.get_mut(original_len..)?, identity.codec, constants, packet)?;
     Some(Written { head_len, in_place: original_len.saturating_add(of_payload), of_payload })
 }
 
 /// Copies and patches the start of the payload where numbers in it change; how many bytes of it.
 pub(crate) fn write_prefix(body: &mut [u8], codec: Codec, constants: &Constants, packet: &Packet<'_>) -> Option<usize> {
-    let is_patched = codec == Codec::Vp8 && (constants.picture_id != 0 || constants.tl0 != 0 || constants.keyidx != 0);
+    let has_numbers = matches!(codec, Codec::Vp8 | Codec::Vp9);
+    let is_patched = has_numbers && (constants.picture_id != 0 || constants.tl0 != 0 || constants.keyidx != 0);
     if !is_patched {
         return Some(0);
     }
@@ -231,9 +236,9 @@ pub(crate) fn write_prefix(body: &mut [u8], codec: Codec, constants: &Constants,
     let start = body.get_mut(..prefix)?;
     payload.copy_prefix(prefix, start);
     let head = &packet.head;
-    let field = |value: u8, offset: u8| (offset != 0xff).then_some(Field { value, offset: u16::from(offset) });
+    let field = |value: u8, offset: u8| (offset != NO_FIELD).then_some(Field { value, offset: u16::from(offset) });
     let info = FrameInfo {
-        picture_id: (head.picture_id_offset != 0xff).then_some(PictureId {
+        picture_id: (head.picture_id_offset != NO_FIELD).then_some(PictureId {
             value: head.picture_id,
             is_15_bit: head.picture_id_long != 0,
             offset: u16::from(head.picture_id_offset),
@@ -255,14 +260,21 @@ pub(crate) fn write_prefix(body: &mut [u8], codec: Codec, constants: &Constants,
 
 fn last_of(egress: &Egress, packet: &Packet<'_>) -> LastSent {
     let constants = &egress.constants;
-    LastSent {
+    let sent = LastSent {
         rtp_ts: packet.info.rtp_ts.wrapping_add(constants.rtp_ts),
-        picture_id: packet.head.picture_id.wrapping_add(constants.picture_id) & 0x7fff,
-        tl0: packet.head.tl0.wrapping_add(constants.tl0),
-        keyidx: packet.head.keyidx.wrapping_add(constants.keyidx) & 0x1f,
         arrival_ns: packet.info.arrival_ns,
         is_any: true,
         is_frame_end: packet.info.flags & packet_flags::FRAME_END != 0,
+        ..egress.last
+    };
+    if packet.head.picture_id_offset == NO_FIELD {
+        return sent;
+    }
+    LastSent {
+        picture_id: packet.head.picture_id.wrapping_add(constants.picture_id) & 0x7fff,
+        tl0: packet.head.tl0.wrapping_add(constants.tl0),
+        keyidx: packet.head.keyidx.wrapping_add(constants.keyidx) & 0x1f,
+        ..sent
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use dataplane_abi::codec::NO_PT;
 use dataplane_abi::durable::EgressDurable;
 use dataplane_abi::ids::IngressId;
 use dataplane_abi::limits::SEGMENTS;
@@ -14,7 +15,7 @@ use dataplane_srtp::MAX_RTP_INDEX;
 use dataplane_wire::seq;
 
 use crate::counting::{add, bump, read};
-use crate::objects::egress::Constants;
+use crate::objects::egress::{Constants, Egress, Format, Stretch};
 use crate::send::rewrite::{Identity, Packet, Shared, bound, write_head};
 use crate::send::tile::Progress;
 use crate::worker::{Now, Worker};
@@ -34,10 +35,12 @@ pub(crate) struct RtxRequest {
 }
 
 /// Where an egress number came from.
-struct Origin {
+struct Sent {
     ingress: IngressId,
+    /// Of the cohort.
     generation: u32,
     constants: Constants,
+    format: Format,
     number: u64,
 }
 
@@ -71,39 +74,37 @@ impl Worker {
         let segment = Arc::clone(&self.segment);
         let leg_slot = self.egresses.get(request.egress)?.leg;
         let path = self.active_path(leg_slot, port)?;
-        let egress = self.egresses.get_mut(request.egress)?;
+        let egress = self.egresses.get_mut(request.egress).filter(|egress| egress.rtx_ssrc != 0)?;
         let leg = self.legs.get(leg_slot)?;
         let tx = leg.tx.as_ref()?;
         let durable = segment.egress(egress.subscription.slot)?;
-        if egress.rtx_ssrc == 0 {
-            return None;
-        }
         if port.tx_room() == 0 {
             return Some(Err(()));
         }
         let rtt_us = segment.transport(leg.transport.slot).map_or(0, |transport| read(&transport.rtt_us));
         let gap_ms = u32::try_from(rtt_us / 1000).unwrap_or(GAP_MS_MAX).clamp(GAP_MS_MIN, GAP_MS_MAX);
         let now_ms = u32::try_from((now.mono_ns / 1_000_000) & u64::from(u32::MAX)).unwrap_or(0);
-        let origin = origin_of(durable, request.seq)?;
-        let cohort = self.cohort_at.get(origin.ingress.index())?.checked_sub(1)?;
-        let cohort = self.cohorts.get(cohort).filter(|cohort| cohort.generation == origin.generation)?;
-        let ext_seq = cohort.numbers.ext_seq(origin.number)?;
+        let sent = sent_as(egress, durable, request.seq).filter(|sent| sent.format.rtx_pt < NO_PT)?;
+        let cohort = self.cohort_at.get(sent.ingress.index())?.checked_sub(1)?;
+        let cohort = self.cohorts.get(cohort).filter(|cohort| cohort.generation == sent.generation)?;
+        let ext_seq = cohort.numbers.ext_seq(sent.number)?;
         let stored = segment.log_reader(cohort.log)?.get(ext_seq)?;
         if stored.info().flags & packet_flags::PADDING != 0
             || !egress.may_retransmit(request.seq, now_ms, gap_ms, TRIES)
         {
             return None;
         }
-        let packet = Packet { number: origin.number, is_late: true, head: stored.head(), info: stored.info(), stored };
+        let packet = Packet { number: sent.number, is_late: true, head: stored.head(), info: stored.info(), stored };
         let index = read(&durable.rtx_next);
         if index > MAX_RTP_INDEX {
             return None;
         }
-        let identity = Identity { ssrc: egress.rtx_ssrc, pt: egress.rtx_pt, index, original: Some(request.seq) };
+        let Format { codec, rtx_pt: pt, .. } = sent.format;
+        let identity = Identity { ssrc: egress.rtx_ssrc, pt, codec, index, original: Some(request.seq) };
         let frame = port.reserve(path, bound(egress, &packet))?;
         // CONTRACTS 3 of the design: spent before it can be seen.
         publish::store_u64(&durable.rtx_next, index.saturating_add(1));
-        let written = write_head(frame, egress, &origin.constants, &packet, identity, now)?;
+        let written = write_head(frame, egress, &sent.constants, &packet, identity, now)?;
         let rest = Shared(packet.stored.payload().slice(written.of_payload));
         let len = tx.protect_rtp(index, frame, written.head_len, written.in_place, rest).ok()?;
         if !packet.stored.still_valid() {
@@ -119,8 +120,8 @@ impl Worker {
     }
 }
 
-/// The stretch that an egress number belongs to: the newest one that begins at or before it.
-fn origin_of(durable: &EgressDurable, wire: u16) -> Option<Origin> {
+/// How an egress number was sent: by the newest stretch that begins at or before it.
+fn sent_as(egress: &Egress, durable: &EgressDurable, wire: u16) -> Option<Sent> {
     let next = read(&durable.next_index);
     // Where the peer's number lies before the first circle's beginning, `unroll` places it ahead of everything sent.
     let index = seq::unroll(next.checked_sub(1)?, wire);
@@ -128,20 +129,28 @@ fn origin_of(durable: &EgressDurable, wire: u16) -> Option<Origin> {
         return None;
     }
     let count = read(&durable.segment_count);
+    let mut left_out = None;
     for back in 1..=count.min(SEGMENTS as u64) {
         let at = usize::try_from((count - back) % SEGMENTS as u64).ok()?;
-        let stretch = durable.segments.get(at)?;
-        let first = read(&stretch.first);
+        let (stored, begun) = (durable.segments.get(at)?, egress.stretches.get(at)?);
+        let first = read(&stored.first);
+        if left_out == Some(index) {
+            return None;
+        }
+        // A predecessor's stretches name numbers of its cohorts, which nobody has.
+        let Stretch { format, leaves_gap } = (*begun)?;
         if first != 0 && index >= first {
-            let cohort = read(&stretch.cohort);
-            let constants = Constants::from_words(read(&stretch.seq_offset), read(&stretch.constants));
-            return Some(Origin {
+            let cohort = read(&stored.cohort);
+            let constants = Constants::from_words(read(&stored.seq_offset), read(&stored.constants));
+            return Some(Sent {
                 ingress: IngressId(u32::try_from(cohort & u64::from(u32::MAX)).ok()?),
                 generation: u32::try_from(cohort >> 32).ok()?,
                 constants,
+                format,
                 number: index.wrapping_sub(constants.seq),
             });
         }
+        left_out = first.checked_sub(1).filter(|_| leaves_gap);
     }
     None
 }

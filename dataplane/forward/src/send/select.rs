@@ -45,11 +45,16 @@ impl Worker {
     /// Finds a source for an egress stream, or a better one than it has. Cheap enough for each of its leg's timers.
     pub(crate) fn find_source(&mut self, egress_slot: u32, now: Now) {
         let Some(egress) = self.egresses.get(egress_slot) else { return };
-        let (feed, waiting, cohort, track, kind) =
-            (egress.feed, egress.waiting, egress.cohort, egress.track, egress.kind);
-        if feed == Feed::CatchUp {
+        if egress.feed == Feed::CatchUp || egress.track.is_none() {
             return;
         }
+        // Its track may not have been there yet.
+        if egress.kind.is_none() && !self.describe_egress(egress_slot) {
+            return;
+        }
+        let Some(egress) = self.egresses.get(egress_slot) else { return };
+        let (feed, waiting, cohort, track) = (egress.feed, egress.waiting, egress.cohort, egress.track);
+        let Some(kind) = egress.kind else { return };
         let Some(wanted) = self.choose_encoding(egress_slot, now) else { return };
         if waiting != NONE {
             if self.source_of(waiting) == Some(wanted) {

@@ -17,4 +17,5 @@ mod ice;
 mod pressure;
 mod repair;
 mod simulcast;
+mod slots;
 mod support;

@@ -52,6 +52,8 @@ pub(crate) struct Bed {
     pub(crate) flow_map: BTreeMap<FlowKey, WorkerId>,
     /// Intent is overwritten behind the change ring's back: nobody can say which transports there are.
     pub(crate) is_intent_lying: bool,
+    /// How often a worker had to be woken by another.
+    pub(crate) wakes: u64,
     /// Remote addresses of checks that failed.
     pub(crate) failures: Vec<[u8; 16]>,
     /// Durable stores of the last turn that was to end at one.
@@ -86,6 +88,7 @@ impl Bed {
             seed,
             flow_map: BTreeMap::new(),
             is_intent_lying: false,
+            wakes: 0,
             failures: Vec::new(),
             stores: 0,
         };
@@ -235,7 +238,7 @@ impl Bed {
             }
             Phase::Timers => {
                 worker.timers(port, now);
-                worker.take_effects();
+                self.wakes += u64::from(worker.take_effects().wake_workers.count_ones());
                 Phase::Done
             }
             Phase::Done => Phase::Done,

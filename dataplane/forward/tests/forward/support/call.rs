@@ -16,7 +16,7 @@ use dataplane_wire::ext::ExtKind;
 
 use super::bed::Bed;
 use super::client::{Client, flow};
-use super::incoming::{Expected, Incoming};
+use super::incoming::{Expected, Incoming, payload_types};
 use super::outgoing::{Outgoing, World, ids};
 
 pub(crate) const MS: u64 = 1_000_000;
@@ -30,6 +30,7 @@ pub(crate) type Who = usize;
 pub(crate) struct Track {
     pub(crate) track: TrackRef,
     pub(crate) is_video: bool,
+    pub(crate) codec: Codec,
     pub(crate) publisher: Who,
     /// Tags of its encodings, lowest quality first.
     pub(crate) tags: Vec<u32>,
@@ -76,6 +77,11 @@ pub(crate) fn credential(ufrag: &str, pwd: &str, remote: &str) -> Credential {
     credential.local_pwd_len = put(&mut credential.local_pwd, pwd.as_bytes());
     credential.remote_ufrag_len = put(&mut credential.remote_ufrag, remote.as_bytes());
     credential
+}
+
+fn set_shown(record: &mut SubscriptionIntent, track: Option<&Track>) {
+    record.track = track.map_or(TrackRef::NONE, |track| track.track);
+    (record.pt, record.rtx_pt) = track.map_or((NO_PT, NO_PT), |track| payload_types(track.codec));
 }
 
 impl Call {
@@ -166,13 +172,19 @@ impl Call {
 
     /// A track with one encoding per RID (`""` = none), SSRCs signalled or to be learned.
     pub(crate) fn publish_as(&mut self, who: Who, is_video: bool, rids: &[&str], is_signalled: bool) -> Track {
+        self.publish_codec(who, if is_video { Codec::Vp8 } else { Codec::Opus }, rids, is_signalled)
+    }
+
+    /// A track of any codec.
+    pub(crate) fn publish_codec(&mut self, who: Who, codec: Codec, rids: &[&str], is_signalled: bool) -> Track {
+        let is_video = codec != Codec::Opus;
         let track = self.bed.intent.allocate_track().unwrap();
         let mid = self.clients[who].outgoing.len().to_string();
         let mut record = TrackIntent::zeroed();
         record.generation = track.generation;
         record.transport = self.clients[who].transport;
         record.kind = if is_video { MediaKind::Video } else { MediaKind::Audio }.code();
-        record.codec = if is_video { Codec::Vp8 } else { Codec::Opus } as u8;
+        record.codec = codec as u8;
         record.pt = if is_video { 96 } else { 111 };
         record.rtx_pt = if is_video { 97 } else { NO_PT };
         record.clock_rate = if is_video { 90_000 } else { 48_000 };
@@ -182,7 +194,7 @@ impl Call {
         record.encoding_count = u8::try_from(rids.len()).unwrap();
         let mut tags = Vec::new();
         for (at, rid) in rids.iter().enumerate() {
-            let outgoing = self.outgoing(is_video, &mid, rid, at);
+            let outgoing = self.outgoing(codec, &mid, rid, at);
             let encoding = &mut record.encodings[at];
             encoding.rid_len = put(&mut encoding.rid, rid.as_bytes());
             if is_signalled {
@@ -193,10 +205,11 @@ impl Call {
             self.clients[who].outgoing.push(outgoing);
         }
         self.bed.intent.publish_track(track.slot, &record).unwrap();
-        Track { track, is_video, publisher: who, tags }
+        Track { track, is_video, codec, publisher: who, tags }
     }
 
-    fn outgoing(&mut self, is_video: bool, mid: &str, rid: &str, at: usize) -> Outgoing {
+    fn outgoing(&mut self, codec: Codec, mid: &str, rid: &str, at: usize) -> Outgoing {
+        let is_video = codec != Codec::Opus;
         let tag = self.next_tag;
         self.next_tag += 1;
         let ssrc = self.fresh_ssrc();
@@ -205,6 +218,7 @@ impl Call {
         Outgoing {
             tag,
             is_video,
+            codec,
             ssrc,
             rtx_ssrc,
             pt: if is_video { 96 } else { 111 },
@@ -239,34 +253,40 @@ impl Call {
 
     /// Lets `who` receive a track.
     pub(crate) fn subscribe(&mut self, who: Who, track: &Track) -> SubscriptionRef {
+        self.add_slot_with(who, track.is_video, Some(track))
+    }
+
+    /// A slot of `who` that shows nothing.
+    pub(crate) fn add_slot(&mut self, who: Who, is_video: bool) -> SubscriptionRef {
+        self.add_slot_with(who, is_video, None)
+    }
+
+    fn add_slot_with(&mut self, who: Who, is_video: bool, track: Option<&Track>) -> SubscriptionRef {
         let subscription = self.bed.intent.allocate_subscription().unwrap();
         let mid = format!("r{}", self.clients[who].incoming.len());
         let (ssrc, rtx_ssrc) = (self.fresh_ssrc(), self.fresh_ssrc());
-        let expected = Expected {
-            ssrc,
-            rtx_ssrc: if track.is_video { rtx_ssrc } else { 0 },
-            pt: if track.is_video { 100 } else { 109 },
-            rtx_pt: 101,
-            is_video: track.is_video,
-            mid: mid.clone(),
-            ids: [9, 2, 5],
-        };
+        let rtx_ssrc = if is_video { rtx_ssrc } else { 0 };
         let mut record = SubscriptionIntent::zeroed();
         record.generation = subscription.generation;
         record.transport = self.clients[who].transport;
-        record.track = track.track;
-        record.ssrc = expected.ssrc;
-        record.rtx_ssrc = expected.rtx_ssrc;
-        record.pt = expected.pt;
-        record.rtx_pt = if track.is_video { expected.rtx_pt } else { NO_PT };
+        record.ssrc = ssrc;
+        record.rtx_ssrc = rtx_ssrc;
+        set_shown(&mut record, track);
         record.mode = EgressMode::Rewrite.code();
         record.max_encoding = 3;
         record.feedback = feedback_flags::NACK | feedback_flags::PLI;
         record.mid_len = put(&mut record.mid, mid.as_bytes());
         record.extension_ids = extension_ids(&[(ExtKind::Mid, 9), (ExtKind::AbsSendTime, 2), (ExtKind::AudioLevel, 5)]);
         self.bed.intent.publish_subscription(subscription.slot, &record).unwrap();
-        self.clients[who].incoming.push(Incoming::new(expected));
+        self.clients[who].incoming.push(Incoming::new(Expected { ssrc, rtx_ssrc, is_video, mid, ids: [9, 2, 5] }));
         subscription
+    }
+
+    /// What a slot shows from here on.
+    pub(crate) fn show(&mut self, slot: SubscriptionRef, track: Option<&Track>) {
+        let mut record = self.bed.segment.intent_subscription(slot.slot).unwrap();
+        set_shown(&mut record, track);
+        self.bed.intent.publish_subscription(slot.slot, &record).unwrap();
     }
 
     pub(crate) fn incoming(&self, who: Who, at: usize) -> &Incoming {

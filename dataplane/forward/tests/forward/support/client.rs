@@ -275,6 +275,10 @@ impl Client {
             let mut wants_keyframe = stream.expected.is_video && !stream.has_keyframe;
             if nacks && stream.expected.rtx_ssrc != 0 {
                 for index in stream.missing() {
+                    // What lies before a decoded keyframe is not needed any more.
+                    if stream.got.get(&(index + 1)).is_some_and(|got| got.is_keyframe_start) {
+                        continue;
+                    }
                     let (tries, due) = *stream.nack_tries.entry(index).or_insert((0, now_ns));
                     if now_ns < due || tries > 5 {
                         continue;

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicU64;
 
 use dataplane_srtp::{Direct, ReplayWindow, RxContext};
-use dataplane_wire::codec::vp8;
+use dataplane_wire::codec::{Codec, vp8, vp9};
 use dataplane_wire::rtp::RtpHeader;
 use dataplane_wire::seq;
 
-use super::outgoing::{Truth, VP8_DESCRIPTOR, World};
+use super::outgoing::{Truth, World, descriptor_len};
 
 /// A replay window of our own.
 pub(crate) struct Windowed {
@@ -30,6 +30,7 @@ impl Windowed {
 /// One packet as it was received.
 #[derive(Clone, Debug)]
 pub(crate) struct Got {
+    pub(crate) codec: Codec,
     pub(crate) tag: u32,
     pub(crate) source_index: u64,
     pub(crate) rtp_ts: u32,
@@ -45,13 +46,29 @@ pub(crate) struct Got {
     pub(crate) order: usize,
 }
 
+/// Payload types of a codec on a receiver's leg: of media, and of retransmissions.
+pub(crate) const fn payload_types(codec: Codec) -> (u8, u8) {
+    match codec {
+        Codec::Opus => (109, 0xff),
+        Codec::Vp8 => (100, 101),
+        Codec::H264 => (102, 103),
+        Codec::Vp9 => (104, 105),
+        Codec::Av1 => (106, 107),
+    }
+}
+
+/// The codec of a payload type.
+fn codec_of(pt: u8, is_rtx: bool) -> Codec {
+    let all = [Codec::Opus, Codec::Vp8, Codec::H264, Codec::Vp9, Codec::Av1];
+    let pt_of = |codec: &Codec| if is_rtx { payload_types(*codec).1 } else { payload_types(*codec).0 };
+    all.into_iter().find(|codec| pt_of(codec) == pt).unwrap_or_else(|| panic!("payload type {pt} was not agreed"))
+}
+
 /// What is expected of a stream.
 #[derive(Clone, Debug)]
 pub(crate) struct Expected {
     pub(crate) ssrc: u32,
     pub(crate) rtx_ssrc: u32,
-    pub(crate) pt: u8,
-    pub(crate) rtx_pt: u8,
     pub(crate) is_video: bool,
     pub(crate) mid: String,
     /// Ids of MID, abs-send-time, audio level on the receiver's leg.
@@ -125,8 +142,7 @@ impl Incoming {
             self.last_at_ns = now_ns;
             return;
         }
-        let expected_pt = if is_rtx { self.expected.rtx_pt } else { self.expected.pt };
-        assert_eq!(header.pt(), expected_pt);
+        let codec = codec_of(header.pt(), is_rtx);
         self.check_extensions(&header);
         let mut payload = &out[..opened.payload_len];
         let mut index = opened.index;
@@ -136,8 +152,9 @@ impl Incoming {
             index = seq::unroll(self.highest().unwrap_or(0), original);
             payload = &payload[2..];
         }
-        let (tag, source_index) = self.name(payload);
+        let (tag, source_index) = name(codec, payload);
         let truth = world.borrow().get(&(tag, source_index)).cloned().expect("published by somebody");
+        assert_eq!(truth.codec, codec, "the payload type is that of the packet's codec");
         let mut got = self.compare(payload, &truth, &header);
         (got.tag, got.source_index, got.is_rtx, got.at_ns) = (tag, source_index, is_rtx, now_ns);
         got.order = self.got.len();
@@ -151,15 +168,10 @@ impl Incoming {
         }
     }
 
-    fn name(&self, payload: &[u8]) -> (u32, u64) {
-        let at = if self.expected.is_video { VP8_DESCRIPTOR + 1 } else { 1 };
-        let tag = u32::from_be_bytes(payload[at..at + 4].try_into().unwrap());
-        (tag, u64::from_be_bytes(payload[at + 4..at + 12].try_into().unwrap()))
-    }
-
     fn compare(&self, payload: &[u8], truth: &Truth, header: &RtpHeader<'_>) -> Got {
         assert_eq!(header.marker(), truth.marker, "G8: the marker is the publisher's");
         let mut got = Got {
+            codec: truth.codec,
             tag: 0,
             source_index: 0,
             rtp_ts: header.timestamp(),
@@ -173,17 +185,20 @@ impl Incoming {
             sent_ns: truth.sent_ns,
             order: 0,
         };
-        if !self.expected.is_video {
-            assert_eq!(payload, truth.payload);
-            return got;
-        }
         // Only picture id, TL0PICIDX and KEYIDX may differ.
-        assert_eq!(payload[..2], truth.payload[..2]);
-        assert_eq!(payload[VP8_DESCRIPTOR..], truth.payload[VP8_DESCRIPTOR..]);
-        let info = vp8::parse(payload).unwrap();
+        let (numbers, info) = match truth.codec {
+            Codec::Vp8 => (2..6, vp8::parse(payload).unwrap()),
+            Codec::Vp9 => (1..5, vp9::parse(payload).unwrap()),
+            Codec::Opus | Codec::H264 | Codec::Av1 => {
+                assert_eq!(payload, truth.payload);
+                return got;
+            }
+        };
+        assert_eq!(payload[..numbers.start], truth.payload[..numbers.start]);
+        assert_eq!(payload[numbers.end..], truth.payload[numbers.end..]);
         got.picture_id = info.picture_id.unwrap().value;
         got.tl0 = info.tl0_pic_idx.unwrap().value;
-        got.keyidx = info.keyidx.unwrap().value;
+        got.keyidx = info.keyidx.map_or(0, |field| field.value);
         got
     }
 
@@ -209,4 +224,11 @@ impl Incoming {
     pub(crate) fn sources(&self) -> Vec<(u32, u64)> {
         self.got.values().map(|got| (got.tag, got.source_index)).collect()
     }
+}
+
+/// Which packet it is: (tag of the stream, index).
+fn name(codec: Codec, payload: &[u8]) -> (u32, u64) {
+    let at = descriptor_len(codec);
+    let tag = u32::from_be_bytes(payload[at..at + 4].try_into().unwrap());
+    (tag, u64::from_be_bytes(payload[at + 4..at + 12].try_into().unwrap()))
 }

@@ -1,23 +1,34 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What a publisher sends: Opus, and VP8 with picture ids, keyframes on request, retransmissions, simulcast by RID.
+//! What a publisher sends: Opus, and video of each codec (VP8 and VP9 with picture ids), keyframes on request, retransmissions, simulcast by RID.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use dataplane_srtp::TxContext;
+use dataplane_wire::codec::Codec;
 use dataplane_wire::rtp::HeaderWriter;
 use dataplane_wire::seq;
 
 use super::dice::Dice;
 
-/// Bytes of the VP8 descriptor that [`Outgoing`] writes: X, I L T K, a 15-bit picture id, TL0PICIDX, TID and KEYIDX.
-pub(crate) const VP8_DESCRIPTOR: usize = 6;
+/// Bytes in front of what names a packet: of a VP8 descriptor with X, I L T K, a 15-bit picture id, TL0PICIDX, TID and KEYIDX
+/// and the frame's first byte; of a VP9 descriptor with I, L, a 15-bit picture id, layer and TL0PICIDX; of an AV1 aggregation
+/// header and an OBU header; of a NAL unit's header; of an Opus TOC.
+pub(crate) const fn descriptor_len(codec: Codec) -> usize {
+    match codec {
+        Codec::Vp8 => 7,
+        Codec::Vp9 => 5,
+        Codec::Av1 => 2,
+        Codec::H264 | Codec::Opus => 1,
+    }
+}
 
 /// One packet as it was published.
 #[derive(Clone, Debug)]
 pub(crate) struct Truth {
     pub(crate) payload: Vec<u8>,
+    pub(crate) codec: Codec,
     pub(crate) rtp_ts: u32,
     pub(crate) marker: bool,
     pub(crate) is_keyframe_start: bool,
@@ -42,6 +53,7 @@ pub(crate) struct Outgoing {
     /// Written into each payload, so that a receiver knows whose it is.
     pub(crate) tag: u32,
     pub(crate) is_video: bool,
+    pub(crate) codec: Codec,
     pub(crate) ssrc: u32,
     pub(crate) rtx_ssrc: u32,
     pub(crate) pt: u8,
@@ -105,9 +117,10 @@ impl Outgoing {
         self.rtp_ts = self.rtp_ts.wrapping_add(self.ticks());
         let frame: Vec<Vec<u8>> = (0..count)
             .map(|at| {
-                let payload = self.payload(is_keyframe, at == 0, dice);
+                let payload = self.payload(is_keyframe, at == 0, at + 1 == count, dice);
                 let truth = Truth {
                     payload,
+                    codec: self.codec,
                     rtp_ts: self.rtp_ts,
                     marker: self.is_video && at + 1 == count,
                     is_keyframe_start: is_keyframe && at == 0,
@@ -125,18 +138,37 @@ impl Outgoing {
         frame
     }
 
-    fn payload(&self, is_keyframe: bool, is_first: bool, dice: &mut Dice) -> Vec<u8> {
+    fn payload(&self, is_keyframe: bool, is_first: bool, is_last: bool, dice: &mut Dice) -> Vec<u8> {
         let mut payload = Vec::new();
-        if self.is_video {
-            payload.push(if is_first { 0x90 } else { 0x80 });
-            payload.push(0xF0);
-            payload.extend_from_slice(&(0x8000 | self.picture_id).to_be_bytes());
-            payload.push(self.tl0);
-            payload.push(self.keyidx);
-            payload.push(if is_keyframe && is_first { 0x10 } else { 0x11 });
-        } else {
-            payload.push(0x78);
+        match self.codec {
+            Codec::Opus => payload.push(0x78),
+            Codec::Vp8 => {
+                payload.push(if is_first { 0x90 } else { 0x80 });
+                payload.push(0xF0);
+                payload.extend_from_slice(&(0x8000 | self.picture_id).to_be_bytes());
+                payload.push(self.tl0);
+                payload.push(self.keyidx);
+                payload.push(if is_keyframe && is_first { 0x10 } else { 0x11 });
+            }
+            Codec::Vp9 => {
+                let inter = if is_keyframe { 0 } else { 0x40 };
+                payload.push(0xA0 | inter | (u8::from(is_first) << 3) | (u8::from(is_last) << 2));
+                payload.extend_from_slice(&(0x8000 | self.picture_id).to_be_bytes());
+                payload.push(0);
+                payload.push(self.tl0);
+            }
+            // A sequence header, alone in front of a keyframe's other packets.
+            Codec::Av1 if is_first => payload.extend(if is_keyframe { [0x18, 0x08] } else { [0x10, 0x30] }),
+            Codec::Av1 => payload.extend([0x90, 0x30]),
+            Codec::H264 => payload.push(if !is_keyframe {
+                0x41
+            } else if is_first {
+                0x67
+            } else {
+                0x65
+            }),
         }
+        assert_eq!(payload.len(), descriptor_len(self.codec));
         payload.extend_from_slice(&self.tag.to_be_bytes());
         payload.extend_from_slice(&self.next.to_be_bytes());
         let len = if self.is_video { self.packet_bytes + dice.below(32) } else { 60 + dice.below(60) };
