@@ -54,7 +54,7 @@ pub struct Renegotiation {
     pub new_tracks: Vec<NewTrack>,
     /// Tracks whose sections do not send any more.
     pub ended_tracks: Vec<TrackId>,
-    /// Slots that come. One that was closed may open again, with the SSRCs that it had.
+    /// Slots that come. One that was closed may open again: with the SSRCs that it had it is the same, with others another.
     pub new_slots: Vec<Slot>,
     /// Slots whose sections do not receive any more, by mid.
     pub closed_slots: Vec<String>,

@@ -197,13 +197,25 @@ impl Conference {
     pub(super) fn remove_slots(&mut self, id: TransportId, out: &mut Outcome) {
         let Some(Session { role: Role::Participant { slots, .. }, .. }) = self.sessions.get_mut(&id) else { return };
         for held in std::mem::take(slots).into_values() {
-            self.places.remove(&held.id);
-            if let Some((track, _)) = held.shown {
-                self.forget_receiver(track, held.id);
-            }
-            if held.is_programmed {
-                out.commands.push(Command::RemoveSubscription { id: held.id, transport: id });
-            }
+            self.drop_slot(id, &held, out);
+        }
+    }
+
+    /// Takes away a slot whose mid another one gets.
+    pub(super) fn remove_slot(&mut self, id: TransportId, mid: &str, out: &mut Outcome) {
+        let Some(Session { role: Role::Participant { slots, .. }, .. }) = self.sessions.get_mut(&id) else { return };
+        if let Some(held) = slots.remove(mid) {
+            self.drop_slot(id, &held, out);
+        }
+    }
+
+    fn drop_slot(&mut self, id: TransportId, held: &HeldSlot, out: &mut Outcome) {
+        self.places.remove(&held.id);
+        if let Some((track, _)) = held.shown {
+            self.forget_receiver(track, held.id);
+        }
+        if held.is_programmed {
+            out.commands.push(Command::RemoveSubscription { id: held.id, transport: id });
         }
     }
 }

@@ -66,7 +66,7 @@ impl Conference {
         self.open_session(now, member, spec, out);
         out.events.push(event(EventKind::Published { tracks: tracks.len() }, member, id));
         self.publish_tracks(member, id, tracks, out);
-        self.open_slots(id, slots);
+        self.open_slots(id, slots, out);
         self.tell_state(member, out);
         Ok(())
     }
@@ -99,7 +99,7 @@ impl Conference {
             self.close_slot(id, mid, out);
         }
         self.publish_tracks(member, id, change.new_tracks, out);
-        self.open_slots(id, change.new_slots);
+        self.open_slots(id, change.new_slots, out);
         out.changed.insert(RecordKey::Participant(member.clone()));
         Ok(())
     }
@@ -187,17 +187,18 @@ impl Conference {
         view
     }
 
-    fn open_slots(&mut self, id: TransportId, slots: Vec<Slot>) {
+    fn open_slots(&mut self, id: TransportId, slots: Vec<Slot>, out: &mut Outcome) {
         for slot in slots {
-            let subscription = self.subscription_id();
-            let Some(Session { role: Role::Participant { slots, .. }, .. }) = self.sessions.get_mut(&id) else {
-                return;
-            };
-            if let Some(held) = slots.get_mut(&slot.mid) {
+            if let Some(held) = self.slot_mut(id, &slot.mid).filter(|held| is_same_slot(&held.slot, &slot)) {
                 held.slot = slot;
                 held.is_open = true;
                 continue;
             }
+            self.remove_slot(id, &slot.mid, out);
+            let subscription = self.subscription_id();
+            let Some(Session { role: Role::Participant { slots, .. }, .. }) = self.sessions.get_mut(&id) else {
+                return;
+            };
             self.places.insert(subscription, Place { transport: id, mid: Some(slot.mid.clone()) });
             let held = HeldSlot { slot, id: subscription, is_open: true, is_programmed: false, shown: None };
             slots.insert(held.slot.mid.clone(), held);
@@ -236,7 +237,8 @@ impl Conference {
         Ok(())
     }
 
-    /// Slots must be within the limit, and their mids and SSRCs given once, but for one that opens again as it was.
+    /// Slots must be within the limit, and their mids and SSRCs given once, but for one that opens again as it was; one that
+    /// is another under its old mid has SSRCs of its own.
     fn check_slots(&self, held: &BTreeMap<String, HeldSlot>, new: &[Slot], closed: &[String]) -> Result<(), RoomError> {
         let stays = |mid: &String| !closed.contains(mid) && !new.iter().any(|slot| slot.mid == *mid);
         for kind in [MediaKind::Audio, MediaKind::Video] {
@@ -253,11 +255,8 @@ impl Conference {
             if !mids.insert(&slot.mid) {
                 return Err(RoomError::GivenTwice);
             }
-            if let Some(old) = held.get(&slot.mid).map(|held| &held.slot) {
-                if (old.kind, old.ssrc, old.rtx_ssrc) != (slot.kind, slot.ssrc, slot.rtx_ssrc) {
-                    return Err(RoomError::GivenTwice);
-                }
-            } else if !ssrcs(slot).all(|ssrc| used.insert(ssrc)) {
+            let is_same = held.get(&slot.mid).is_some_and(|held| is_same_slot(&held.slot, slot));
+            if !is_same && !ssrcs(slot).all(|ssrc| used.insert(ssrc)) {
                 return Err(RoomError::GivenTwice);
             }
         }
@@ -401,6 +400,11 @@ impl Conference {
             self.end_track(id, track, out);
         }
     }
+}
+
+/// Whether two answers mean one slot: what is known of it on the wire is the same.
+fn is_same_slot(one: &Slot, other: &Slot) -> bool {
+    (one.kind, one.ssrc, one.rtx_ssrc) == (other.kind, other.ssrc, other.rtx_ssrc)
 }
 
 /// Why a participant without a WebSocket goes with its transport.

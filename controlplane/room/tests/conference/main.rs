@@ -8,6 +8,7 @@ mod model;
 mod participants;
 mod random;
 mod replay;
+mod restart;
 
 use std::time::Duration;
 

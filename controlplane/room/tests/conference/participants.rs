@@ -192,9 +192,22 @@ fn a_screen_comes_and_goes_and_slots_open_again_as_they_were() {
     client.take(&bed.feed(Input::Renegotiate { member: ben.clone(), change: back }).expect("another offer"));
     client.assert_knows(&bed.conference);
     assert_eq!(shown(&bed, &ben).len(), 4);
-    let other = Slot { ssrc: 7, ..slot(10, MediaKind::Video) };
+}
+
+#[test]
+fn another_slot_under_an_old_mid_is_another_subscription() {
+    let (mut bed, ann, _) = pair();
+    bed.feed(subscribe(&ann, &[wish(10, Some(video_of(2))), wish(11, None)])).expect("subscribed");
+    let with = |ssrc| Slot { ssrc, ..slot(10, MediaKind::Video) };
+    let change = |ssrc| Renegotiation { new_slots: vec![with(ssrc)], ..Renegotiation::default() };
+    let taken = Input::Renegotiate { member: ann.clone(), change: change(slot(11, MediaKind::Video).ssrc) };
+    assert_eq!(bed.feed(taken), Err(RoomError::GivenTwice), "an SSRC is one slot's");
+    let other = Slot { rtx_ssrc: Some(8), ..with(7) };
     let change = Renegotiation { new_slots: vec![other], ..Renegotiation::default() };
-    assert_eq!(bed.feed(Input::Renegotiate { member: ben, change }), Err(RoomError::GivenTwice), "an SSRC stays");
+    let outcome = bed.feed(Input::Renegotiate { member: ann.clone(), change }).expect("another offer");
+    assert!(matches!(&outcome.commands[..], [Command::RemoveSubscription { .. }]), "{:?}", outcome.commands);
+    let outcome = bed.feed(subscribe(&ann, &[wish(10, Some(video_of(2)))])).expect("subscribed");
+    assert!(matches!(&outcome.commands[..], [Command::AddSubscription { spec, .. }] if spec.ssrc == 7));
 }
 
 #[test]

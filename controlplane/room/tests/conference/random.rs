@@ -228,6 +228,12 @@ impl World {
         match self.random.below(4) {
             0 => change.new_tracks.push(track(transport, u8::try_from(self.next_mid % 250).expect("small"))),
             1 => change.ended_tracks.extend(self.random.pick(&own).map(|(_, track)| track)),
+            2 if self.random.below(3) == 0 => {
+                // The mid of one that is or was there, with SSRCs of its own.
+                let other = slot(self.next_mid, self.kind());
+                let mid = self.random.pick(&slots).map_or_else(|| "0".to_owned(), |slot| slot.mid);
+                change.new_slots.push(controlplane_room::Slot { mid, ..other });
+            }
             2 => change.new_slots.push(slot(self.next_mid, self.kind())),
             _ => change.closed_slots.extend(self.random.pick(&slots).map(|slot| slot.mid)),
         }
