@@ -140,6 +140,7 @@ macro_rules! record {
 pub(crate) use record;
 
 /// Declares a record that its owner changes in place: atomics only.
+#[cfg(not(target_arch = "bpf"))]
 macro_rules! shared_record {
     ($(#[doc = $doc:literal])* $(#[derive($($derive:ident),*)])? $name:ident, version $version:literal, size $size:literal { $($(#[doc = $fdoc:literal])* $field:ident : $ty:ty),* $(,)? }) => {
         $(#[doc = $doc])*
@@ -150,6 +151,7 @@ macro_rules! shared_record {
         $crate::layout::layout_of!($name, concat!($($doc),*), $version, $size, { $($field : $ty = concat!($($fdoc),*)),* });
     };
 }
+#[cfg(not(target_arch = "bpf"))]
 pub(crate) use shared_record;
 
 macro_rules! layout_of {

@@ -60,6 +60,7 @@ macro_rules! impl_pod {
 pub(crate) use impl_pod;
 
 /// Implements [`SharedRecord`] for a record whose fields all are; checked by the bound on each field's type.
+#[cfg(not(target_arch = "bpf"))]
 macro_rules! impl_shared {
     ($name:ident { $($ty:ty),* $(,)? }) => {
         const _: () = {
@@ -71,4 +72,5 @@ macro_rules! impl_shared {
         unsafe impl $crate::pod::SharedRecord for $name {}
     };
 }
+#[cfg(not(target_arch = "bpf"))]
 pub(crate) use impl_shared;
