@@ -5,6 +5,7 @@ import { byId } from "./dom.js";
 import { startFarewell } from "./farewell.js";
 import { startDialogs } from "./keys.js";
 import { startLanding } from "./landing.js";
+import { wakeAudio } from "./level.js";
 import { LocalMedia } from "./local_media.js";
 import { detail, Meeting } from "./meeting.js";
 import { isRoom, roomOfPath } from "./names.js";
@@ -124,6 +125,8 @@ function ended(which, reason) {
   farewell.show(which.room, reason);
 }
 
+// Without a gesture a browser gives an audio context no sound: the page that was reloaded gets it with the first click.
+addEventListener("pointerdown", wakeAudio);
 // For a look at statistics from the console, and for the labs.
 Object.defineProperty(globalThis, "millrace", { value: { meeting: () => meeting, media } });
 addEventListener("popstate", () => void route());

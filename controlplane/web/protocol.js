@@ -13,8 +13,11 @@ const REPLY_MS = 10_000;
 const QUIET_MS = 4000;
 /** How long it may take to say so. */
 const PONG_MS = 2500;
-/** Waits between tries to resume; the last one repeats. */
-const WAITS_MS = [0, 200, 400, 700, 1000, 1000, 1000, 1500, 2000, 3000];
+/** Waits between tries to resume; then a second each for half a minute, in which an outage ends or is a long one. */
+const WAITS_MS = [0, 200, 400, 700];
+const SHORT_WAIT_MS = 1000;
+const LONG_WAIT_MS = 3000;
+const SHORT_WAITS = 30;
 /** Close codes after which there is nothing to resume, with what they mean. */
 const FINAL = new Map([
   [1000, "left"],
@@ -208,7 +211,7 @@ export class Connection extends EventTarget {
     clearInterval(this.#watch);
     this.#become("reconnecting");
     for (let turn = 0; this.#is("reconnecting"); turn += 1) {
-      await this.#pause(WAITS_MS[Math.min(turn, WAITS_MS.length - 1)] ?? 0);
+      await this.#pause(WAITS_MS[turn] ?? (turn < SHORT_WAITS ? SHORT_WAIT_MS : LONG_WAIT_MS));
       if (!this.#is("reconnecting")) return;
       try {
         const joined = await this.#enter();

@@ -14,6 +14,7 @@ import { codeOf } from "./protocol.js";
 import { Sound } from "./sound.js";
 import { Stage } from "./stage.js";
 import { toast } from "./toasts.js";
+import { stayAwake } from "./wake.js";
 
 /** A connection that is away for less is not worth a word. */
 const BANNER_AFTER_MS = 700;
@@ -42,6 +43,7 @@ export class Room {
   /** @type {any} */ #clock = undefined;
   /** @type {any} */ #bannerTimer = undefined;
   #startedAt = 0;
+  #endWake = () => {};
   #drawing = 0;
 
   /**
@@ -88,6 +90,7 @@ export class Room {
     // Times go on although nothing happens: the clock, and tiles of people who are lost.
     this.#clock = setInterval(() => this.#tick(), 1000);
     this.#tick();
+    this.#endWake = stayAwake();
     void this.#fill();
     this.#banner();
     byId("room-heading", HTMLElement).focus({ preventScroll: true });
@@ -96,8 +99,11 @@ export class Room {
   hide() {
     this.#view.hidden = true;
     this.#meeting = null;
+    this.#endWake();
+    this.#endWake = () => {};
     clearInterval(this.#clock);
     clearTimeout(this.#bannerTimer);
+    this.#bannerTimer = undefined;
     this.#stage.clear();
     this.#sound.play([]);
     this.#toasts.replaceChildren();
