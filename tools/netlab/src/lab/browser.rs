@@ -4,6 +4,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::ChildStdin;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
@@ -42,7 +43,7 @@ impl Kind {
         }
     }
 
-    fn package(self) -> &'static str {
+    pub(super) fn package(self) -> &'static str {
         match self {
             Self::Chromium => "chromium",
             Self::Firefox => "firefox-esr",
@@ -112,7 +113,7 @@ pub(crate) struct Browser {
     /// Its colour and pitch.
     pub(crate) person: Person,
     /// Where it is.
-    pub(crate) endpoint: Endpoint,
+    pub(crate) endpoint: Arc<Endpoint>,
 }
 
 /// What the drivers need besides the browser: installed once for a lab.
@@ -144,7 +145,7 @@ impl Kit {
 
 impl Browser {
     /// Starts driver and browser in `endpoint` on the page of `room`.
-    pub(crate) fn launch(kit: &Kit, kind: Kind, who: (&str, Person), at: Endpoint, url: (&str, &str)) -> Result<Self> {
+    pub(crate) fn launch(kit: &Kit, kind: Kind, who: (&str, Person), at: Arc<Endpoint>, url: (&str, &str)) -> Result<Self> {
         let ((name, person), (origin, room)) = (who, url);
         let (camera, microphone) = person.write_files(&kit.media)?;
         let scripts = ["senses.js", kit.through.script().0].map(|script| kit.folder.join(script));

@@ -12,7 +12,7 @@ use super::browser::{Kind, Through};
 use super::counters::Status;
 use super::media::{COLOUR_TOLERANCE, PITCH_TOLERANCE_HZ};
 use super::server::{Family, Paused, ServerOptions, default_bin_dir};
-use super::session::{Pair, Sabotage, Sample, Session, wait};
+use super::session::{Cast, Pair, Sabotage, Sample, Session, wait};
 use super::verdict::{judge_counters, judge_health, show};
 use super::{median, new_folder};
 use crate::console;
@@ -24,6 +24,8 @@ const JOIN_MS: f64 = 1500.0;
 const ANSWER_MS: f64 = 50.0;
 /// Frames decoded of frames received.
 const DECODED_RATIO: f64 = 0.9;
+/// Packets that AF_XDP carries, of all.
+const XDP_SHARE: f64 = 0.99;
 /// How long the control plane stands still.
 const PAUSE: Duration = Duration::from_secs(10);
 /// Encoders and jitter buffers come to rest before the window starts.
@@ -44,6 +46,7 @@ struct Window {
     after: Vec<Sample>,
     perceived: Vec<Vec<Value>>,
     status_before: Status,
+    kernel_datagrams: [Option<f64>; 2],
     pause_status: [Status; 2],
     status_after: Status,
 }
@@ -65,7 +68,7 @@ pub(crate) fn run(words: &[String]) -> Result<bool> {
     report.note("family", options.family.name());
     report.note("backend", options.backend.as_str());
     report.note("sabotage", sabotage);
-    let mut session = Session::start((&kinds, through), &options, fault, &folder)?;
+    let mut session = Session::start(&Cast::remote(&kinds, through), &options, fault, &folder)?;
     session.join_all(fault)?;
     let window = watch(&mut session, Duration::from_secs(seconds))?;
     judge_joining(&mut report, &session);
@@ -100,7 +103,7 @@ pub(crate) fn server_options(args: &Args) -> Result<ServerOptions> {
     let workers = args.number("workers", 2)?;
     let family = if args.choice("family", &["4", "6"])? == Some("6") { Family::V6 } else { Family::V4 };
     let bin_dir = args.path("bin-dir").unwrap_or_else(default_bin_dir);
-    Ok(ServerOptions { backend, workers, family, bin_dir })
+    Ok(ServerOptions { backend, workers, family, bin_dir, arguments: Vec::new(), starts_planes: false })
 }
 
 /// The window: statistics at both ends, senses in between, the control plane stopped in the middle.
@@ -110,6 +113,7 @@ fn watch(session: &mut Session, length: Duration) -> Result<Window> {
     let lead = (length - pause) / 2;
     let started = Instant::now();
     let status_before = session.server.settled_status()?;
+    let kernel_before = session.server.kernel_datagrams();
     let before = session.sample()?;
     wait(lead.saturating_sub(started.elapsed()), "watching");
     let mut perceived = vec![session.perceive()?];
@@ -125,8 +129,17 @@ fn watch(session: &mut Session, length: Duration) -> Result<Window> {
     wait(length.saturating_sub(started.elapsed()), "watching");
     let after = session.sample()?;
     let status_after = session.server.settled_status()?;
-    let pause_status = [status_start, status_end];
-    Ok(Window { before, pause_start, pause_end, after, perceived, status_before, pause_status, status_after })
+    Ok(Window {
+        before,
+        pause_start,
+        pause_end,
+        after,
+        perceived,
+        status_before,
+        kernel_datagrams: [kernel_before, session.server.kernel_datagrams()],
+        pause_status: [status_start, status_end],
+        status_after,
+    })
 }
 
 fn judge_joining(report: &mut Report, session: &Session) {
@@ -207,10 +220,31 @@ fn judge_server(report: &mut Report, session: &Session, window: &Window) {
     let (ports, asked) = (window.status_after.ports(), session.server.backend.as_str());
     let is_asked = !ports.is_empty() && (asked == "auto" || ports.iter().all(|port| *port == asked));
     report.check("server.ports", json!(ports), "", &format!("each {asked}"), is_asked);
+    if asked == "xdp" {
+        judge_xdp(report, window);
+    }
     let [start, end] = &window.pause_status;
     let sent = start.tx_packets().zip(end.tx_packets()).map(|(old, new)| new - old);
     report.at_least("server.tx_packets_while_control_plane_stopped", sent, "packets", 1.0);
     judge_health(report, &session.server);
+}
+
+/// The fast path is the one that carries the call: in the driver, past the kernel's UDP, on every worker.
+fn judge_xdp(report: &mut Report, window: &Window) {
+    let (old, new) = (&window.status_before, &window.status_after);
+    let mode = new.xdp_mode().unwrap_or("not reported");
+    report.check("server.xdp_mode", mode, "", "= native", mode == "native");
+    let of = |port: &str, way: &str| Some(new.port_packets(port, way)? - old.port_packets(port, way)?);
+    let both = |port: &str| Some(of(port, "rx")? + of(port, "tx")?);
+    let share = both("xdp").zip(both("socket")).map(|(xdp, socket)| xdp / (xdp + socket).max(1.0));
+    report.at_least("server.packets_by_xdp", share, "of all packets", XDP_SHARE);
+    let [before, after] = window.kernel_datagrams;
+    let by_kernel = before.zip(after).zip(of("xdp", "rx")).map(|((old, new), xdp)| (new - old) / xdp.max(1.0));
+    report.at_most("server.datagrams_by_the_kernel", by_kernel, "of those by xdp", 1.0 - XDP_SHARE);
+    let sent = old.sent_by_worker().zip(new.sent_by_worker());
+    let sent: Option<Vec<f64>> = sent.map(|(old, new)| new.iter().zip(&old).map(|(new, old)| new - old).collect());
+    let all_forward = sent.as_ref().is_some_and(|sent| !sent.is_empty() && sent.iter().all(|sent| *sent > 0.0));
+    report.check("server.packets_sent_by_worker", json!(sent), "packets", "> 0 each", all_forward);
 }
 
 fn figure(session: &Session, window: &Window, seconds: u64) -> String {

@@ -67,6 +67,27 @@ impl Status {
         self.workers().iter().filter_map(|worker| worker["port"].as_str()).collect()
     }
 
+    /// Packets that came or left (`rx`, `tx`) over a port: `xdp`, or `socket` for what the port beside it carried.
+    pub(crate) fn port_packets(&self, port: &str, way: &str) -> Option<f64> {
+        let by_xdp = self.sum(&format!("/{way}_by_xdp"))?;
+        if port == "xdp" { Some(by_xdp) } else { Some(self.sum(&format!("/{way}_packets"))? - by_xdp) }
+    }
+
+    /// Where XDP runs: `native`, `generic`.
+    pub(crate) fn xdp_mode(&self) -> Option<&str> {
+        self.0.pointer("/interface/mode")?.as_str()
+    }
+
+    /// Frames that the classifier gave this fate.
+    pub(crate) fn xdp_fate(&self, fate: &str) -> Option<f64> {
+        number(self.0.pointer(&format!("/interface/fates/{fate}"))?)
+    }
+
+    /// Packets × members that each worker has sent.
+    pub(crate) fn sent_by_worker(&self) -> Option<Vec<f64>> {
+        self.workers().iter().map(|worker| number(&worker["cohort_ledger"]["sent"])).collect()
+    }
+
     /// Packets punted to the control plane.
     pub(crate) fn punted(&self) -> Option<f64> {
         self.sum("/ledger/punted")

@@ -22,7 +22,7 @@ use super::call::server_options;
 use super::counters::{Drops, Status};
 use super::new_folder;
 use super::server::Server;
-use super::session::{ROOM, Sample, Session, wait};
+use super::session::{Cast, ROOM, Sample, Session, wait};
 use super::verdict::{judge_counters, judge_health};
 use crate::console;
 use crate::install;
@@ -76,7 +76,7 @@ pub(crate) fn run(words: &[String]) -> Result<bool> {
     let folder = new_folder("hostile")?;
     let python = install::ensure_pip(install::PYTHON_PACKAGES)?;
     let mut report = Report::start("hostile");
-    let mut session = Session::start((&[Kind::Chromium, Kind::Chromium], Through::Whip), &options, None, &folder)?;
+    let mut session = Session::start(&Cast::remote(&[Kind::Chromium; 2], Through::Whip), &options, None, &folder)?;
     let (stranger, insider) = (session.bed.add("stranger")?, session.bed.add("insider")?);
     session.join_all(None)?;
     let junk_packets = packets / JUNK_SHARE;

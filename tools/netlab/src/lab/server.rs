@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
@@ -19,6 +20,8 @@ use crate::process::Process;
 /// Every media packet of a lab goes to this port.
 pub(crate) const MEDIA_PORT: u16 = 10_000;
 const HTTP_PORT: u16 = 8080;
+/// What the control plane says when it serves.
+const READY: &str = "Millrace is ready";
 const START_LIMIT: Duration = Duration::from_secs(30);
 /// The three processes, by the name of their pid file.
 pub(crate) const PLANES: [&str; 3] = ["keeper", "dataplane", "controlplane"];
@@ -58,22 +61,105 @@ pub(crate) struct ServerOptions {
     pub(crate) family: Family,
     /// Where the binaries are.
     pub(crate) bin_dir: PathBuf,
+    /// Options besides, for the control plane.
+    pub(crate) arguments: Vec<String>,
+    /// The lab starts the planes, as systemd would, so that it alone says when one comes back.
+    pub(crate) starts_planes: bool,
 }
 
-/// A running server; ends with its planes when dropped.
+/// A running server; ends with its planes when dropped. Fields end in order: planes, keeper.
 #[derive(Debug)]
 pub(crate) struct Server {
+    /// The planes that the lab has started; none where the keeper does it.
+    planes: BTreeMap<&'static str, Process>,
     process: Process,
-    runtime_dir: PathBuf,
-    bin_dir: PathBuf,
+    launch: Launch,
     /// The backend that was asked for.
     pub(crate) backend: String,
     /// Where it is.
-    pub(crate) endpoint: Endpoint,
+    pub(crate) endpoint: Arc<Endpoint>,
     /// `http://ADDRESS:PORT`.
     pub(crate) origin: String,
     /// Process ids at the start, by plane.
     pub(crate) pids: BTreeMap<&'static str, i32>,
+}
+
+/// Where everything lies and listens, and with which options.
+#[derive(Debug)]
+struct Launch {
+    folder: PathBuf,
+    runtime_dir: PathBuf,
+    options: ServerOptions,
+    address: String,
+    listen: String,
+}
+
+impl Launch {
+    fn new(endpoint: &Endpoint, folder: &Path, options: &ServerOptions) -> Result<Self> {
+        let runtime_dir = folder.join("run");
+        std::fs::create_dir_all(&runtime_dir)?;
+        let (address, host) = options.family.address(endpoint);
+        let listen = format!("{host}:{HTTP_PORT}");
+        Ok(Self { folder: folder.to_owned(), runtime_dir, options: options.clone(), address, listen })
+    }
+
+    fn program(&self, endpoint: &Endpoint, name: &str) -> Result<Command> {
+        let program = self.options.bin_dir.join(format!("millrace-{name}"));
+        if !program.exists() {
+            bail!("{} is not built: `cargo build --release --workspace` makes it", program.display());
+        }
+        let mut command = endpoint.namespace.command(&program);
+        command.arg("--runtime-dir").arg(&self.runtime_dir).env("RUST_BACKTRACE", "1");
+        Ok(command)
+    }
+
+    fn keeper(&self, endpoint: &Endpoint) -> Result<Command> {
+        let mut command = self.program(endpoint, "keeper")?;
+        command.args(["--media-port", &MEDIA_PORT.to_string(), "--no-pin"]);
+        command.args(["--workers", &self.options.workers.to_string(), "--backend", &self.options.backend]);
+        if self.options.backend == "xdp" {
+            command.args(["--interface", endpoint.interface]);
+        }
+        if self.options.starts_planes {
+            command.arg("--no-spawn");
+        } else {
+            self.add_control_options(&mut command);
+        }
+        Ok(command)
+    }
+
+    /// The process of a plane, as a unit of systemd would start it.
+    fn plane(&self, endpoint: &Endpoint, plane: &'static str) -> Result<Process> {
+        let mut command = self.program(endpoint, plane)?;
+        if plane == "dataplane" {
+            let socket_port = if self.options.backend == "xdp" { "auto" } else { &self.options.backend };
+            command.args(["--no-pin", "--backend", socket_port]);
+        } else {
+            command.args(["--media-port", &MEDIA_PORT.to_string()]);
+            self.add_control_options(&mut command);
+        }
+        // A plane that is started again begins a log of its own.
+        let log = (1..).map(|number| self.folder.join(format!("{plane}-{number}.log"))).find(|path| !path.exists());
+        Process::spawn(command, &log.context("a name for a log")?, false)
+    }
+
+    fn add_control_options(&self, command: &mut Command) {
+        command.arg("--state-dir").arg(self.folder.join("state"));
+        command.args(["--media-address", &self.address, "--listen-plain", &self.listen, "--open-rooms"]);
+        command.args(&self.options.arguments);
+    }
+
+    /// Waits until the keeper hands over.
+    fn wait_for_keeper(&self, process: &mut Process) -> Result<()> {
+        let until = Instant::now() + START_LIMIT;
+        while !self.runtime_dir.join("keeper.pid").exists() {
+            if !process.is_running() || Instant::now() > until {
+                bail!("the keeper does not come up:\n{}", process.log_tail(20));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
 }
 
 /// Stops a process (SIGSTOP) for as long as it lives.
@@ -102,40 +188,43 @@ pub(crate) fn default_bin_dir() -> PathBuf {
 
 impl Server {
     /// Starts keeper and planes inside `endpoint` with all their files in `folder`.
-    pub(crate) fn start(endpoint: Endpoint, folder: &Path, options: &ServerOptions) -> Result<Self> {
-        let keeper = options.bin_dir.join("millrace-keeper");
-        if !keeper.exists() {
-            bail!("{} is not built: `cargo build --release --workspace` makes it", keeper.display());
+    pub(crate) fn start(endpoint: impl Into<Arc<Endpoint>>, folder: &Path, options: &ServerOptions) -> Result<Self> {
+        let endpoint = endpoint.into();
+        let launch = Launch::new(&endpoint, folder, options)?;
+        std::fs::create_dir_all(folder.join("state"))?;
+        let mut process = Process::spawn(launch.keeper(&endpoint)?, &folder.join("server.log"), false)?;
+        let mut planes = BTreeMap::new();
+        if options.starts_planes {
+            launch.wait_for_keeper(&mut process)?;
+            for plane in ["dataplane", "controlplane"] {
+                planes.insert(plane, launch.plane(&endpoint, plane)?);
+            }
         }
-        let (runtime_dir, state_dir) = (folder.join("run"), folder.join("state"));
-        std::fs::create_dir_all(&runtime_dir)?;
-        std::fs::create_dir_all(&state_dir)?;
-        let (address, host) = options.family.address(&endpoint);
-        let listen = format!("{host}:{HTTP_PORT}");
-        let mut command = endpoint.namespace.command(&keeper);
-        command.arg("--runtime-dir").arg(&runtime_dir).arg("--state-dir").arg(&state_dir);
-        command.args(["--media-port", &MEDIA_PORT.to_string(), "--media-address", &address]);
-        command.args(["--workers", &options.workers.to_string(), "--backend", &options.backend]);
-        if options.backend == "xdp" {
-            command.args(["--interface", endpoint.interface]);
-        }
-        command.args(["--listen-plain", &listen, "--open-rooms", "--no-pin"]).env("RUST_BACKTRACE", "1");
-        let mut process = Process::spawn(command, &folder.join("server.log"), false)?;
-        process.wait_for_text("Millrace is ready", START_LIMIT).context("start the server")?;
+        let speaker = planes.get_mut("controlplane").unwrap_or(&mut process);
+        speaker.wait_for_text(READY, START_LIMIT).context("start the server")?;
         let mut pids = BTreeMap::new();
         for plane in PLANES {
-            pids.insert(plane, read_pid(&runtime_dir, plane)?);
+            pids.insert(plane, read_pid(&launch.runtime_dir, plane)?);
         }
-        let origin = format!("http://{listen}");
-        Ok(Self {
-            process,
-            runtime_dir,
-            bin_dir: options.bin_dir.clone(),
-            backend: options.backend.clone(),
-            endpoint,
-            origin,
-            pids,
-        })
+        let origin = format!("http://{}", launch.listen);
+        Ok(Self { planes, process, launch, backend: options.backend.clone(), endpoint, origin, pids })
+    }
+
+    /// Kills the control plane (SIGKILL); nobody starts it again until [`Self::start_control`].
+    pub(crate) fn kill_control(&mut self) -> Result<()> {
+        let mut process = self.planes.remove("controlplane").context("the lab has not started the control plane")?;
+        kill(Pid::from_raw(process.pid()), Signal::SIGKILL).context("kill the control plane")?;
+        process.wait_for_exit(Duration::from_secs(5))?;
+        Ok(())
+    }
+
+    /// Starts the control plane again and waits until it serves.
+    pub(crate) fn start_control(&mut self) -> Result<()> {
+        let mut process = self.launch.plane(&self.endpoint, "controlplane")?;
+        process.wait_for_text(READY, START_LIMIT).context("start the control plane again")?;
+        self.planes.insert("controlplane", process);
+        self.pids.insert("controlplane", read_pid(&self.launch.runtime_dir, "controlplane")?);
+        Ok(())
     }
 
     /// Counters of all workers.
@@ -162,8 +251,8 @@ impl Server {
     }
 
     fn ask(&self, what: &str) -> Result<Value> {
-        let mut command = Command::new(self.bin_dir.join("millrace"));
-        command.args([what, "--json", "--runtime-dir"]).arg(&self.runtime_dir);
+        let mut command = Command::new(self.launch.options.bin_dir.join("millrace"));
+        command.args([what, "--json", "--runtime-dir"]).arg(&self.launch.runtime_dir);
         let output = command.output().with_context(|| format!("start millrace {what}"))?;
         // It exits 1 when it reports a problem, such as a plane that a lab has stopped; the report is what counts.
         serde_json::from_slice(&output.stdout).with_context(|| {
@@ -171,19 +260,40 @@ impl Server {
         })
     }
 
+    /// UDP datagrams that the kernel of the server's namespace has given to sockets, both families.
+    pub(crate) fn kernel_datagrams(&self) -> Option<f64> {
+        let folder = format!("/proc/{}/net", self.pids.get("dataplane")?);
+        let v4 = std::fs::read_to_string(format!("{folder}/snmp")).ok()?;
+        let mut lines = v4.lines().filter(|line| line.starts_with("Udp:"));
+        let (names, values) = (lines.next()?, lines.next()?);
+        let at = names.split_whitespace().position(|name| name == "InDatagrams")?;
+        let v4: f64 = values.split_whitespace().nth(at)?.parse().ok()?;
+        let v6 = std::fs::read_to_string(format!("{folder}/snmp6")).ok()?;
+        let line = v6.lines().find(|line| line.starts_with("Udp6InDatagrams"))?;
+        Some(v4 + line.split_whitespace().nth(1)?.parse::<f64>().ok()?)
+    }
+
+    /// Participants whose transport has keys and consent, as the CLI says.
+    pub(crate) fn live_participants(&self) -> Option<u64> {
+        let listed = self.ask("participants").ok()?;
+        let live = listed.as_array()?.iter().filter(|held| held["state"] == "live");
+        Some(live.count() as u64)
+    }
+
     /// Planes that have exited or been replaced since the start.
     pub(crate) fn exits(&self) -> Vec<&'static str> {
         let alive = |plane: &'static str, pid: i32| {
             let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
             let is_zombie = stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('Z'));
-            !is_zombie && read_pid(&self.runtime_dir, plane).ok() == Some(pid)
+            !is_zombie && read_pid(&self.launch.runtime_dir, plane).ok() == Some(pid)
         };
         self.pids.iter().filter(|(plane, pid)| !alive(plane, **pid)).map(|(plane, _)| *plane).collect()
     }
 
     /// Panics that the server's processes have written about.
     pub(crate) fn panics(&self) -> usize {
-        self.process.log_text().lines().filter(|line| line.contains("panicked at")).count()
+        let logs = self.planes.values().chain([&self.process]).map(Process::log_text).collect::<String>();
+        logs.lines().filter(|line| line.contains("panicked at")).count()
     }
 
     /// Resident memory of each plane, in KiB.

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A call in progress: the bed, the server and the browsers, all publishing and all watching each other.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -31,6 +33,24 @@ pub(crate) enum Sabotage {
     Mute,
 }
 
+/// Who takes part.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cast<'c> {
+    /// One browser each.
+    pub(crate) kinds: &'c [Kind],
+    /// By which door they come.
+    pub(crate) through: Through,
+    /// The first browser runs where the server runs.
+    pub(crate) is_first_local: bool,
+}
+
+impl<'c> Cast<'c> {
+    /// Everybody in a namespace of their own.
+    pub(crate) const fn remote(kinds: &'c [Kind], through: Through) -> Self {
+        Self { kinds, through, is_first_local: false }
+    }
+}
+
 /// How long things took, for one (publisher, watcher).
 #[derive(Debug, Clone)]
 pub(crate) struct Pair {
@@ -51,6 +71,8 @@ pub(crate) struct Session {
     pub(crate) pairs: Vec<Pair>,
     /// Offer to its answer, in ms, of each participant: over the WebSocket, or by WHIP.
     pub(crate) answer_ms: Vec<Option<f64>>,
+    /// When each participant clicked, in ms of the epoch.
+    clicked: Vec<Option<f64>>,
     through: Through,
     /// Where logs and profiles are.
     pub(crate) folder: PathBuf,
@@ -90,22 +112,28 @@ impl Sample {
 impl Session {
     /// Builds the bed, starts the server and the browsers; nobody publishes yet.
     pub(crate) fn start(
-        (kinds, through): (&[Kind], Through),
+        cast: &Cast<'_>,
         options: &ServerOptions,
         sabotage: Option<Sabotage>,
         folder: &Path,
     ) -> Result<Self> {
-        let kit = Kit::install(kinds, through, folder)?;
+        let kit = Kit::install(cast.kinds, cast.through, folder)?;
         let mut bed = Bed::create()?;
-        let endpoint = bed.add("server")?;
-        let server = Server::start(endpoint, folder, options)?;
+        let endpoint = Arc::new(bed.add("server")?);
+        let server = Server::start(Arc::clone(&endpoint), folder, options)?;
         console::line(&format!("  the server is ready: {} (log: {})", server.origin, server.log().display()));
         let mut browsers = Vec::new();
-        for (index, kind) in kinds.iter().enumerate() {
+        for (index, kind) in cast.kinds.iter().enumerate() {
             let name = format!("p{}", index + 1);
             let loses = sabotage == Some(Sabotage::Drop) && index == 0;
             let loss = Impairment { seed: 5, loss_ppm: 50_000, ..Impairment::default() };
-            let at = if loses { bed.add_impaired(&name, Impairment::default(), loss)? } else { bed.add(&name)? };
+            let at = if cast.is_first_local && index == 0 {
+                Arc::clone(&endpoint)
+            } else if loses {
+                Arc::new(bed.add_impaired(&name, Impairment::default(), loss)?)
+            } else {
+                Arc::new(bed.add(&name)?)
+            };
             let person = *PEOPLE.get(index).context("more participants than colours")?;
             let url = (server.origin.as_str(), ROOM);
             let browser = Browser::launch(&kit, *kind, (&name, person), at, url)?;
@@ -113,53 +141,66 @@ impl Session {
             browsers.push(browser);
         }
         let folder = folder.to_owned();
-        Ok(Self { browsers, server, bed, pairs: Vec::new(), answer_ms: Vec::new(), through, folder })
+        Ok(Self { browsers, server, bed, pairs: Vec::new(), clicked: Vec::new(), answer_ms: Vec::new(), through: cast.through, folder })
     }
 
     /// Everybody joins, and everybody sees all others.
     pub(crate) fn join_all(&mut self, sabotage: Option<Sabotage>) -> Result<()> {
+        self.join(0..self.browsers.len(), sabotage)
+    }
+
+    /// Some join after those who are there, and each of them sees, and is seen by, everybody who is there then.
+    pub(crate) fn join(&mut self, who: Range<usize>, sabotage: Option<Sabotage>) -> Result<()> {
         let mut names: Vec<String> = self.browsers.iter().map(|browser| browser.name.clone()).collect();
         if self.through == Through::Page && sabotage == Some(Sabotage::Swap) {
             names.swap(0, 1);
         }
-        let mut clicked = Vec::new();
-        for (browser, name) in self.browsers.iter_mut().zip(names) {
+        for index in who.clone() {
+            let (browser, name) = (&mut self.browsers[index], &names[index]);
             let joined = browser.call("join", json!({ "name": name }), COMMAND_LIMIT)?;
             console::line(&format!("  {} has joined as {name}", browser.name));
             self.answer_ms.push(joined["answerMs"].as_f64());
-            clicked.push(joined["at"].as_f64());
+            self.clicked.push(joined["at"].as_f64());
         }
         if let (Some(Sabotage::Mute), Some(last)) = (sabotage, self.browsers.last_mut()) {
             last.call("mute", json!({}), COMMAND_LIMIT)?;
         }
-        let names: Vec<String> = self.browsers.iter().map(|browser| browser.name.clone()).collect();
-        for (to, browser) in self.browsers.iter_mut().enumerate() {
-            for from in (0..names.len()).filter(|from| *from != to) {
-                let since = match self.through {
-                    Through::Page => clicked[from].zip(clicked[to]).map(|(one, other)| one.max(other)),
-                    Through::Whip => {
-                        let is_swapped = sabotage == Some(Sabotage::Swap) && to == 0;
-                        let asked = if is_swapped { (from + 1) % names.len() } else { from };
-                        let arguments = json!({"claim": names[from], "ask": names[asked]});
-                        browser.call("watch", arguments, COMMAND_LIMIT)?["at"].as_f64()
-                    }
-                };
-                let wait = json!({"claim": names[from], "timeoutMs": FIRST_FRAME_LIMIT_MS});
-                let first = browser.call("firstFrame", wait, COMMAND_LIMIT)?["at"].as_f64();
-                let join_ms = since.zip(first).map(|(since, first)| first - since);
-                let shown = join_ms.map_or_else(|| "no frame".to_owned(), |ms| format!("first frame after {ms:.0} ms"));
-                console::line(&format!("  {} sees {}: {shown}", names[to], names[from]));
-                self.pairs.push(Pair { from, to, join_ms });
+        for to in 0..who.end {
+            for from in (0..who.end).filter(|from| *from != to && (who.contains(from) || who.contains(&to))) {
+                self.see(from, to, sabotage)?;
             }
         }
         Ok(())
     }
 
-    /// The same question to all browsers at once; answers in their order.
+    /// Waits for the first frame of one at another.
+    fn see(&mut self, from: usize, to: usize, sabotage: Option<Sabotage>) -> Result<()> {
+        let names: Vec<String> = self.browsers.iter().map(|browser| browser.name.clone()).collect();
+        let browser = &mut self.browsers[to];
+        let since = match self.through {
+            Through::Page => self.clicked[from].zip(self.clicked[to]).map(|(one, other)| one.max(other)),
+            Through::Whip => {
+                let is_swapped = sabotage == Some(Sabotage::Swap) && to == 0;
+                let asked = if is_swapped { (from + 1) % names.len() } else { from };
+                let arguments = json!({"claim": names[from], "ask": names[asked]});
+                browser.call("watch", arguments, COMMAND_LIMIT)?["at"].as_f64()
+            }
+        };
+        let wait = json!({"claim": names[from], "timeoutMs": FIRST_FRAME_LIMIT_MS});
+        let first = browser.call("firstFrame", wait, COMMAND_LIMIT)?["at"].as_f64();
+        let join_ms = since.zip(first).map(|(since, first)| first - since);
+        let shown = join_ms.map_or_else(|| "no frame".to_owned(), |ms| format!("first frame after {ms:.0} ms"));
+        console::line(&format!("  {} sees {}: {shown}", names[to], names[from]));
+        self.pairs.push(Pair { from, to, join_ms });
+        Ok(())
+    }
+
+    /// The same question at once to all browsers that have joined; answers in their order.
     fn ask_all(&mut self, operation: &str) -> Result<Vec<Value>> {
-        let ids: Result<Vec<u64>> =
-            self.browsers.iter_mut().map(|browser| browser.begin(operation, json!({}))).collect();
-        let asked = self.browsers.iter_mut().zip(ids?);
+        let joined = self.clicked.len();
+        let browsers = &mut self.browsers[..joined];
+        let ids: Result<Vec<u64>> = browsers.iter_mut().map(|browser| browser.begin(operation, json!({}))).collect();
+        let asked = browsers.iter_mut().zip(ids?);
         asked.map(|(browser, id)| browser.finish(id, COMMAND_LIMIT)).collect()
     }
 

@@ -4,6 +4,7 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -118,6 +119,7 @@ fn start_ffmpeg(python: &Path, at: &Endpoint, origin: &str, person: Person, fold
 }
 
 fn start_chromium(kit: &Kit, at: Endpoint, origin: &str, person: Person) -> Result<Browser> {
+    let at = Arc::new(at);
     let mut browser = Browser::launch(kit, Kind::Chromium, ("chromium", person), at, (origin, ROOM))?;
     browser.call("join", json!({"name": "chromium"}), COMMAND_LIMIT)?;
     console::line("  chromium publishes by WHIP");
