@@ -170,13 +170,13 @@ impl XskMap {
         Ok(self.0.set(xsk_key(queue, worker), socket.as_raw_fd(), 0)?)
     }
 
-    /// Takes the socket out; the kernel does so by itself when the socket is closed.
+    /// Takes the socket out, if there is one; the kernel does so by itself when the socket is closed.
     ///
     /// # Errors
     /// [`MapError::OutOfRange`], or the kernel's.
-    pub fn remove(&mut self, queue: u32, worker: u32) -> Result<bool, MapError> {
+    pub fn remove(&mut self, queue: u32, worker: u32) -> Result<(), MapError> {
         check_worker(worker)?;
-        removed(self.0.unset(xsk_key(queue, worker)))
+        removed(self.0.unset(xsk_key(queue, worker))).map(drop)
     }
 }
 

@@ -10,4 +10,10 @@ mod fixtures;
 #[cfg(test)]
 mod frames;
 #[cfg(test)]
+mod live;
+#[cfg(test)]
+mod mutants;
+#[cfg(test)]
+mod privileges;
+#[cfg(test)]
 mod verdicts;
