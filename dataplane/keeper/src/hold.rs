@@ -10,6 +10,8 @@ use dataplane_abi::limits::Capacities;
 use dataplane_io::socket::{BUFFER_BYTES, SocketBuffers};
 use dataplane_keeper::Role;
 use dataplane_shm::{Segment, SegmentFds};
+
+use crate::fast_path::{FastPath, Lent, Wish};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{Mode, OFlags};
 
@@ -19,6 +21,8 @@ const PORT_RELEASE: Duration = Duration::from_secs(2);
 /// Descriptors that outlive both planes.
 pub(crate) struct Held {
     segment: SegmentFds,
+    mapped: Segment,
+    fast_path: Option<FastPath>,
     durable_read_only: OwnedFd,
     intent_read_only: OwnedFd,
     keys_read_only: OwnedFd,
@@ -31,7 +35,7 @@ impl Held {
     /// Makes the segment, binds one socket per worker, makes the wake-ups.
     pub(crate) fn make(media_port: u16, workers: u16) -> anyhow::Result<Self> {
         let capacities = Capacities { workers: u32::from(workers), ..Capacities::DEFAULT };
-        let (segment, _) = Segment::create(&capacities).context("cannot make the shared segment")?;
+        let (segment, mapped) = Segment::create(&capacities).context("cannot make the shared segment")?;
         let sockets = bind(media_port, usize::from(workers))?;
         let wake = || eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).context("cannot make an eventfd");
         Ok(Self {
@@ -39,10 +43,29 @@ impl Held {
             intent_read_only: read_only(&segment.intent)?,
             keys_read_only: read_only(&segment.keys)?,
             segment,
+            mapped,
+            fast_path: None,
             sockets,
             wake_workers: (0..workers).map(|_| wake()).collect::<Result<_, _>>()?,
             wake_control: wake()?,
         })
+    }
+
+    /// Opens the way past the kernel's stack. Where it is not to be had and is not `required`, the sockets serve.
+    pub(crate) fn open_fast_path(&mut self, wish: Wish, required: bool) -> anyhow::Result<()> {
+        let (path, result) = FastPath::open(wish, self.mapped.clone());
+        match result {
+            Err(why) if required => anyhow::bail!("no AF_XDP port: {why}"),
+            Err(why) => path.complain(&why),
+            Ok(()) => {}
+        }
+        self.fast_path = Some(path);
+        Ok(())
+    }
+
+    /// What a role gets that is made for it alone, and for this once.
+    pub(crate) fn lend(&self, role: Role) -> Option<Lent<'_>> {
+        self.fast_path.as_ref().filter(|_| role == Role::DataPlane).map(FastPath::lend)
     }
 
     /// One line about the sockets' buffers, with the remedy where the system's limits keep them small.

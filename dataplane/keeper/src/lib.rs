@@ -14,6 +14,9 @@ pub use handover::{Handed, HandoverError, Role, SOCKET_NAME, ready, request};
 
 use std::path::PathBuf;
 
+/// Exit status of a data plane that has lost its interface: started again, it gets fresh sockets, or none.
+pub const REOPEN: u8 = 75;
+
 /// Where the keeper's socket and the pid files lie unless something else is said: `/run/millrace` for root, the XDG runtime
 /// directory of a person, or where there is none (no login session) `run` in the folder of their state.
 #[must_use]

@@ -8,19 +8,19 @@
 //!
 //! It must never carry a packet or decide anything about a call: it is small enough not to die.
 //!
-//! What is not least privilege yet: all three processes run as the user who starts the keeper, with that user's
-//! capabilities. Of root's, the keeper needs CAP_NET_ADMIN once (socket buffers beyond the system's limit) and the data plane
-//! CAP_SYS_NICE once (its scheduling class); the control plane needs none and should be a user of its own. What holds
-//! already: each plane gets the descriptors of its role and no others, and none can gain privileges by running a program.
+//! Each plane gets the descriptors and the capabilities of its role and no others (`powers`), and none can gain privileges by
+//! running a program. What is not least privilege yet: all three processes run as the user who starts the keeper.
 #![forbid(unsafe_code)]
 
+mod fast_path;
 mod hold;
+mod powers;
 mod runtime_dir;
 mod serve;
 mod supervise;
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -28,6 +28,9 @@ use anyhow::Context;
 use clap::{Parser, ValueEnum};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+
+use crate::fast_path::Wish;
+use crate::supervise::{Plane, Planes};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -44,6 +47,7 @@ const MAX_WORKERS: i64 = 32;
   millrace-keeper
   millrace-keeper --workers 2 --open-rooms --listen 0.0.0.0:8443
   millrace-keeper --media-address 192.0.2.7 --external-address 203.0.113.9
+  millrace-keeper --interface eth0
 
 Options that this program does not know go to millrace-controlplane; see `millrace-controlplane --help`.
 `millrace status` shows whether all is well. SIGTERM and Ctrl-C end everything.
@@ -66,6 +70,18 @@ struct Arguments {
     /// How packets get in and out.
     #[arg(long, value_enum, default_value_t = Backend::Auto)]
     backend: Backend,
+    /// Interface whose packets pass the kernel's network stack by (AF_XDP); needs root. Others are served all the same.
+    #[arg(long, value_name = "NAME")]
+    interface: Option<String>,
+    /// Where XDP runs.
+    #[arg(long, value_enum, default_value_t = XdpMode::Auto)]
+    xdp_mode: XdpMode,
+    /// Receive queues of the interface to serve [default: all].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    queues: Option<u16>,
+    /// Hold and hand over only: somebody else (systemd) starts the planes.
+    #[arg(long)]
+    no_spawn: bool,
     /// Do not pin workers to cores.
     #[arg(long)]
     no_pin: bool,
@@ -80,18 +96,32 @@ struct Arguments {
 /// Ports that can be asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 enum Backend {
-    /// io_uring, else plain sockets.
+    /// AF_XDP where an interface is named and allows it, and beside it io_uring, else plain sockets.
     Auto,
+    /// AF_XDP on the interface that is named, or an error.
+    Xdp,
     /// io_uring.
     Uring,
     /// Plain batched sockets.
     Sockets,
 }
 
+/// Where XDP runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum XdpMode {
+    /// In the driver, else behind it.
+    Auto,
+    /// In the driver.
+    Native,
+    /// Behind the driver: slower, on any interface.
+    Generic,
+}
+
 impl Backend {
+    /// The data plane's word for the socket port.
     const fn word(self) -> &'static str {
         match self {
-            Self::Auto => "auto",
+            Self::Auto | Self::Xdp => "auto",
             Self::Uring => "uring",
             Self::Sockets => "sockets",
         }
@@ -110,8 +140,9 @@ fn main() -> ExitCode {
 
 /// Own options first, the control plane's behind them, whatever order they were typed in.
 fn sorted(arguments: Vec<String>) -> Vec<String> {
-    const WITH_VALUE: [&str; 4] = ["--runtime-dir", "--media-port", "--workers", "--backend"];
-    const ALONE: [&str; 6] = ["--no-pin", "--busy-poll", "--help", "-h", "--version", "-V"];
+    const WITH_VALUE: [&str; 7] =
+        ["--runtime-dir", "--media-port", "--workers", "--backend", "--interface", "--xdp-mode", "--queues"];
+    const ALONE: [&str; 7] = ["--no-pin", "--busy-poll", "--no-spawn", "--help", "-h", "--version", "-V"];
     let mut own = Vec::new();
     let mut control = Vec::new();
     let mut arguments = arguments.into_iter();
@@ -141,28 +172,80 @@ pub(crate) fn say(text: &str) {
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let runtime_dir = arguments.runtime_dir.clone().unwrap_or_else(dataplane_keeper::default_runtime_dir);
-    let _claim = runtime_dir::claim(&runtime_dir)?;
     let workers = arguments.workers.unwrap_or_else(default_workers);
+    let wish = wish(arguments, workers)?;
+    let _claim = runtime_dir::claim(&runtime_dir)?;
     // Before any thread: none of them is ended by a signal that is taken here.
     let mut signals = Signals::new([SIGTERM, SIGINT]).context("cannot take signals")?;
-    let held = Arc::new(hold::Held::make(arguments.media_port, workers)?);
+    let mut held = hold::Held::make(arguments.media_port, workers)?;
     if let Some(line) = held.buffers() {
         say(&line);
     }
-    let planes = Arc::new(supervise::Planes::new(runtime_dir.clone(), signals.handle()));
+    if let Some(wish) = wish {
+        held.open_fast_path(wish, arguments.backend == Backend::Xdp)?;
+    }
+    powers::settle();
+    let held = Arc::new(held);
+    let planes = Arc::new(Planes::new(runtime_dir.clone(), arguments.no_spawn, signals.handle()));
     serve::start(&runtime_dir, Arc::clone(&held), Arc::clone(&planes))?;
     planes.write_pid("keeper", std::process::id())?;
-    let beside = std::env::current_exe().context("cannot find this program's folder")?;
-    let program = |name: &str| beside.with_file_name(name);
-    let runtime = runtime_dir.display().to_string();
-    planes.supervise("dataplane", true, program("millrace-dataplane"), dataplane_options(arguments, &runtime));
-    planes.supervise("controlplane", false, program("millrace-controlplane"), control_options(arguments, &runtime));
+    if !arguments.no_spawn {
+        start_planes(arguments, &runtime_dir, &planes)?;
+    }
     // Until a signal comes, or a plane is given up, which closes the iterator.
     signals.forever().next();
     let gave_up = planes.gave_up();
     planes.stop();
     let _ = std::fs::remove_file(runtime_dir.join(dataplane_keeper::SOCKET_NAME));
     gave_up.map_or(Ok(()), |why| Err(anyhow::Error::msg(why)))
+}
+
+fn start_planes(arguments: &Arguments, runtime_dir: &Path, planes: &Arc<Planes>) -> anyhow::Result<()> {
+    let beside = std::env::current_exe().context("cannot find this program's folder")?;
+    let program = |name: &str| beside.with_file_name(name);
+    let runtime = runtime_dir.display().to_string();
+    planes.supervise(Plane {
+        name: "dataplane",
+        carries_calls: true,
+        program: program("millrace-dataplane"),
+        arguments: dataplane_options(arguments, &runtime),
+        powers: powers::DATA_PLANE,
+    });
+    planes.supervise(Plane {
+        name: "controlplane",
+        carries_calls: false,
+        program: program("millrace-controlplane"),
+        arguments: control_options(arguments, &runtime),
+        powers: powers::CONTROL_PLANE,
+    });
+    Ok(())
+}
+
+/// The fast path that is asked for.
+fn wish(arguments: &Arguments, workers: u16) -> anyhow::Result<Option<Wish>> {
+    let asks_for_xdp = matches!(arguments.backend, Backend::Auto | Backend::Xdp);
+    let Some(interface) = arguments.interface.clone() else {
+        anyhow::ensure!(
+            arguments.backend != Backend::Xdp,
+            "--backend xdp needs --interface NAME; `ip link` lists them"
+        );
+        anyhow::ensure!(
+            arguments.queues.is_none() && arguments.xdp_mode == XdpMode::Auto,
+            "--queues and --xdp-mode belong to --interface NAME; `ip link` lists them"
+        );
+        return Ok(None);
+    };
+    let word = arguments.backend.word();
+    anyhow::ensure!(
+        asks_for_xdp,
+        "--interface asks for AF_XDP and --backend {word} excludes it: leave one of them out"
+    );
+    let mode = match arguments.xdp_mode {
+        XdpMode::Auto => ebpf_loader::Mode::Auto,
+        XdpMode::Native => ebpf_loader::Mode::Native,
+        XdpMode::Generic => ebpf_loader::Mode::Generic,
+    };
+    Ok(Some(Wish { interface, mode, queues: arguments.queues, media_port: arguments.media_port, workers }))
 }
 
 fn dataplane_options(arguments: &Arguments, runtime_dir: &str) -> Vec<String> {
@@ -197,5 +280,25 @@ mod tests {
         assert_eq!(parsed.backend, Backend::Uring);
         assert!(parsed.no_pin);
         assert_eq!(parsed.control, ["--open-rooms", "--listen", "[::]:8443"]);
+    }
+
+    #[test]
+    fn a_fast_path_has_an_interface_and_no_backend_that_excludes_it() {
+        let wish_of = |typed: &str| {
+            let typed = std::iter::once("keeper").chain(typed.split_whitespace()).map(String::from).collect();
+            wish(&Arguments::parse_from(sorted(typed)), 2).map_err(|error| error.to_string())
+        };
+        assert!(wish_of("--backend auto").unwrap().is_none());
+        let asked = wish_of("--open-rooms --interface eth0 --xdp-mode generic --queues 3").unwrap().unwrap();
+        assert_eq!((asked.interface.as_str(), asked.mode), ("eth0", ebpf_loader::Mode::Generic));
+        assert_eq!((asked.queues, asked.workers), (Some(3), 2));
+        for (typed, named) in [
+            ("--backend xdp", "--interface NAME"),
+            ("--queues 2", "--interface NAME"),
+            ("--xdp-mode native", "--interface NAME"),
+            ("--interface eth0 --backend sockets", "--backend sockets"),
+        ] {
+            assert!(wish_of(typed).unwrap_err().contains(named), "{typed}");
+        }
     }
 }

@@ -60,14 +60,21 @@ fn answer(stream: &UnixStream, held: &Held, planes: &Planes) -> anyhow::Result<(
     let Some(role) = Role::from_word(word) else {
         return Ok(handover::refuse(stream, "say dataplane, controlplane, reader or ready")?);
     };
-    let own = rustix::process::geteuid();
+    let is_ours = peer.uid == rustix::process::geteuid() || peer.uid.is_root();
     let is_allowed = match role {
-        Role::DataPlane | Role::ControlPlane => planes.is_current(role.word(), pid),
-        Role::Reader => peer.uid == own || peer.uid.is_root(),
+        Role::DataPlane | Role::ControlPlane => {
+            planes.is_current(role.word(), pid) || (is_ours && planes.adopt(role.word(), pid))
+        }
+        Role::Reader => is_ours,
     };
     if !is_allowed {
-        return Ok(handover::refuse(stream, "this process was not started by the keeper for that role")?);
+        return Ok(handover::refuse(stream, planes.why_not())?);
     }
-    handover::send(stream, &held.of(role))?;
+    let lent = held.lend(role);
+    let mut descriptors = held.of(role);
+    if let Some(lent) = &lent {
+        descriptors.extend(lent.descriptors());
+    }
+    handover::send(stream, &descriptors)?;
     Ok(())
 }

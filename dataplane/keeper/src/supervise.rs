@@ -15,10 +15,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
+use dataplane_keeper::REOPEN;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, test_kill_process, waitid};
+use rustix::thread::CapabilitySet;
 use signal_hook::iterator::Handle;
 
-use crate::say;
+use crate::{powers, say};
 
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
@@ -94,8 +96,22 @@ impl Record {
     }
 }
 
+/// What to start as a plane.
+pub(crate) struct Plane {
+    /// Its word as a role.
+    pub(crate) name: &'static str,
+    /// Calls cannot go on without it.
+    pub(crate) carries_calls: bool,
+    pub(crate) program: PathBuf,
+    pub(crate) arguments: Vec<String>,
+    /// What it has at most.
+    pub(crate) powers: CapabilitySet,
+}
+
 /// The planes' processes.
 pub(crate) struct Planes {
+    /// Somebody else starts them.
+    adopts: bool,
     runtime_dir: PathBuf,
     running: Mutex<BTreeMap<&'static str, Running>>,
     is_stopping: AtomicBool,
@@ -106,8 +122,9 @@ pub(crate) struct Planes {
 }
 
 impl Planes {
-    pub(crate) fn new(runtime_dir: PathBuf, signals: Handle) -> Self {
+    pub(crate) fn new(runtime_dir: PathBuf, adopts: bool, signals: Handle) -> Self {
         Self {
+            adopts,
             runtime_dir,
             running: Mutex::new(BTreeMap::new()),
             is_stopping: AtomicBool::new(false),
@@ -123,6 +140,33 @@ impl Planes {
     /// Whether a process is the one that was started for a role.
     pub(crate) fn is_current(&self, plane: &str, pid: u32) -> bool {
         self.running().get(plane).is_some_and(|running| running.pid == pid)
+    }
+
+    /// Takes a process that somebody else has started for a role; not while another one lives.
+    pub(crate) fn adopt(&self, plane: &'static str, pid: u32) -> bool {
+        if !self.adopts {
+            return false;
+        }
+        let mut running = self.running();
+        let lives = |pid: u32| pid_of(pid).is_some_and(|pid| test_kill_process(pid) != Err(rustix::io::Errno::SRCH));
+        if running.get(plane).is_some_and(|other| other.pid != pid && lives(other.pid)) {
+            return false;
+        }
+        running.insert(plane, Running { pid, ready: None });
+        drop(running);
+        if let Err(error) = self.write_pid(plane, pid) {
+            say(&format!("{error:#}"));
+        }
+        true
+    }
+
+    /// What a process is told that asks for a role which is not its own.
+    pub(crate) const fn why_not(&self) -> &'static str {
+        if self.adopts {
+            "another process has that role and lives, or this one runs as another user"
+        } else {
+            "this process was not started by the keeper for that role"
+        }
     }
 
     /// A process says that it serves; whether it is one of the planes.
@@ -154,29 +198,25 @@ impl Planes {
 
     /// Keeps a plane running, on a thread of its own. The thread lives as long as its children: they are told to follow
     /// its death.
-    pub(crate) fn supervise(
-        self: &Arc<Self>,
-        plane: &'static str,
-        carries_calls: bool,
-        program: PathBuf,
-        arguments: Vec<String>,
-    ) {
+    pub(crate) fn supervise(self: &Arc<Self>, plane: Plane) {
         let planes = Arc::clone(self);
-        let spawned = std::thread::Builder::new().name(plane.into()).spawn(move || {
+        let Plane { name, carries_calls, program, arguments, powers } = plane;
+        let spawned = std::thread::Builder::new().name(name.into()).spawn(move || {
+            powers::bound_children(powers);
             let mut record = Record::new(carries_calls);
             loop {
-                let (end, how) = planes.run_once(plane, &program, &arguments);
+                let (end, how) = planes.run_once(name, &program, &arguments);
                 if planes.is_stopping.load(Ordering::Acquire) {
                     return;
                 }
                 match record.judge(&end) {
                     Verdict::Again(delay) => {
-                        say(&format!("{plane} {how}; it is started again in {} ms", delay.as_millis()));
+                        say(&format!("{name} {how}; it is started again in {} ms", delay.as_millis()));
                         std::thread::sleep(delay);
                     }
                     Verdict::GiveUp(why) => {
-                        say(&format!("{plane} {how}"));
-                        return planes.give_up(format!("millrace-{plane} {why}"));
+                        say(&format!("{name} {how}"));
+                        return planes.give_up(format!("millrace-{name} {why}"));
                     }
                 }
             }
@@ -214,7 +254,11 @@ impl Planes {
         let served = last.and_then(|running| running.ready).map(|ready| ready.elapsed());
         let ended: std::io::Result<ExitStatus> = child.wait();
         let code = ended.as_ref().ok().and_then(ExitStatus::code);
-        let how = ended.map_or_else(|error| format!("was lost: {error}"), |status| format!("ended ({status})"));
+        let how = match ended {
+            Ok(_) if code == Some(i32::from(REOPEN)) => "has lost its interface".to_owned(),
+            Ok(status) => format!("ended ({status})"),
+            Err(error) => format!("was lost: {error}"),
+        };
         (End { served, code }, how)
     }
 
@@ -222,6 +266,10 @@ impl Planes {
     /// and neither waits for the other.
     pub(crate) fn stop(&self) {
         self.is_stopping.store(true, Ordering::Release);
+        if self.adopts {
+            // Who started them ends them.
+            self.running().clear();
+        }
         self.signal(Signal::TERM);
         self.wait_for_ends(GRACE);
         self.signal(Signal::KILL);
