@@ -9,16 +9,34 @@ use dataplane_abi::flow::FlowKey;
 use dataplane_abi::ids::{IngressId, SubscriptionRef};
 use dataplane_abi::layout::Layout;
 use dataplane_abi::limits::ENCODINGS;
+use dataplane_wire::codec::Codec;
 
 use crate::support::call::{Call, MS, SECOND, Track, Who};
+use crate::support::incoming::Incoming;
 
-/// Subscriptions of the receivers, by client.
+/// Subscriptions of the receivers, by client; the last one is a slot whose track changes.
 type Members = Vec<(Who, Vec<SubscriptionRef>)>;
 
 fn add(call: &mut Call, tracks: &[Track], members: &mut Members, worker: usize) {
     let who = call.join(worker);
-    let subscriptions = tracks.iter().map(|track| call.subscribe(who, track)).collect();
+    let mut subscriptions: Vec<_> = tracks.iter().map(|track| call.subscribe(who, track)).collect();
+    subscriptions.push(call.subscribe(who, &tracks[1]));
     members.push((who, subscriptions));
+}
+
+/// Somebody else is shown to somebody, or nobody.
+fn switch(call: &mut Call, shown: &[Track], members: &Members) {
+    let (_, subscriptions) = &members[call.bed.dice.below(members.len())];
+    let at = call.bed.dice.below(shown.len() + 1);
+    call.show(*subscriptions.last().unwrap(), shown.get(at));
+}
+
+/// Everyone is shown somebody.
+fn show_all(call: &mut Call, shown: &[Track], members: &Members) {
+    for (_, subscriptions) in members {
+        let at = call.bed.dice.below(shown.len());
+        call.show(*subscriptions.last().unwrap(), Some(&shown[at]));
+    }
 }
 
 /// No record of a generation is torn.
@@ -118,6 +136,8 @@ fn run(seed: u64, workers: u32, stops: usize) -> usize {
         call.publish(publisher, true),
         call.publish_as(publisher, true, &["q", "f"], false),
     ];
+    let other = call.join(place(1));
+    let shown = [tracks[1].clone(), call.publish(other, true), call.publish_codec(other, Codec::H264, &[""], true)];
     let mut members = Members::new();
     for at in 1..4 {
         add(&mut call, &tracks, &mut members, place(at));
@@ -144,6 +164,9 @@ fn run(seed: u64, workers: u32, stops: usize) -> usize {
         for _ in 0..100 {
             call.bed.advance(call.tick_ns);
             call.send_clients();
+            if call.bed.dice.hits(150) {
+                switch(&mut call, &shown, &members);
+            }
             let store = 1 + call.bed.dice.next() % 400;
             let is_after = call.bed.dice.hits(500);
             let is_dead = call.bed.dice.hits(100) && call.bed.turn_until(store, is_after);
@@ -162,6 +185,8 @@ fn run(seed: u64, workers: u32, stops: usize) -> usize {
         call.take_sent();
         assert_records(&call);
         assert_frames(&call);
+        // Slots change while nobody serves them, too.
+        show_all(&mut call, &shown, &members);
         // The successor may die while it starts.
         let early = 1 + call.bed.dice.next() % 30;
         if call.bed.dice.hits(300) && call.bed.start_until(early) {
@@ -225,6 +250,70 @@ fn crash_points_every_store_of_the_first_turns() {
         }
     }
     assert!(deaths > 200, "{deaths} deaths");
+}
+
+/// Two pictures in a row, in the order of the receiver's numbers.
+fn assert_goes_on(stream: &Incoming, store: u64) {
+    let all: Vec<_> = stream.got.iter().collect();
+    for two in all.windows(2) {
+        let ((left, before), (right, after)) = (two[0], two[1]);
+        assert!(right - left < 100, "stopped at store {store}: the numbers jump");
+        assert!(!dataplane_wire::seq::newer32(before.rtp_ts, after.rtp_ts), "stopped at store {store}: time goes back");
+        if before.tag != after.tag {
+            assert!(after.is_keyframe_start, "stopped at store {store}: G4");
+            let media = i64::from(dataplane_wire::seq::diff32(after.rtp_ts, before.rtp_ts)) / 90;
+            let wall = i64::try_from(after.sent_ns / MS).unwrap() - i64::try_from(before.sent_ns / MS).unwrap();
+            assert!((media - wall).abs() < 150, "stopped at store {store}: {media} ms of media in {wall} ms");
+        }
+    }
+}
+
+// G1: a slot's track changes, and the process dies at each store from there on; what was last is not forgotten
+#[test]
+fn crash_points_every_store_of_a_switch() {
+    let mut deaths = 0;
+    for store in 1..240 {
+        let mut call = Call::new(store, 1 + u32::try_from(store % 2).unwrap());
+        let publishers = [call.join(0), call.join(call.bed.workers.len() - 1)];
+        let tracks = publishers.map(|who| call.publish(who, true));
+        let receiver = call.join(0);
+        let slot = call.subscribe(receiver, &tracks[0]);
+        call.run(300 * MS);
+        call.show(slot, Some(&tracks[1]));
+        // The stores until a few frames of the second track were seen count as one row.
+        let mut left = store;
+        let mut is_dead = false;
+        for _ in 0..300 {
+            call.bed.advance(MS);
+            call.send_clients();
+            is_dead = call.bed.turn_until(left, store % 3 == 0);
+            call.take_sent();
+            let seen = call.incoming(receiver, 0).got.values().filter(|got| got.tag == tracks[1].tags[0]);
+            if is_dead || seen.count() > 8 {
+                break;
+            }
+            left = left.saturating_sub(call.bed.stores).max(1);
+        }
+        if !is_dead {
+            continue;
+        }
+        deaths += 1;
+        assert_records(&call);
+        assert_frames(&call);
+        // Every other time the slot shows the first one again before anybody serves it.
+        let wanted = usize::from(store % 2 == 0);
+        if wanted == 0 {
+            call.show(slot, Some(&tracks[0]));
+        }
+        call.bed.start();
+        call.run(SECOND);
+        let stream = call.incoming(receiver, 0);
+        let newest = stream.got.values().next_back().unwrap();
+        assert!(call.bed.now.mono_ns - newest.at_ns < 100 * MS, "stopped at store {store}: the slot is stuck");
+        assert_eq!(newest.tag, tracks[wanted].tags[0], "stopped at store {store}");
+        assert_goes_on(stream, store);
+    }
+    assert!(deaths > 100, "{deaths} deaths");
 }
 
 // S3: a path is overwritten by another one, stopped at each store

@@ -185,6 +185,57 @@ fn microphones_change_places_without_a_gap() {
     }
 }
 
+// G4: a frame that was cut is seen to be incomplete, and the number that says so is nobody's
+#[test]
+fn a_frame_that_is_cut_by_a_switch_leaves_one_number_out() {
+    for (seed, place) in [(26, 0), (27, 1)] {
+        let mut stage = Stage::new(seed, &[Codec::Vp8, Codec::Vp8], place);
+        stage.show(Some(0));
+        stage.call.run(SECOND);
+        for round in 0..10 {
+            let (from, to) = (round % 2, (round + 1) % 2);
+            stage.call.clients[from].outgoing[0].is_paused = true;
+            stage.call.run(50 * MS);
+            let now = stage.call.bed.now.mono_ns;
+            let client = &mut stage.call.clients[from];
+            let stream = &mut client.outgoing[0];
+            (stream.frame_packets, stream.wants_keyframe) = (4, false);
+            let frame =
+                stream.frame(&client.tx, &mut client.transport_seq, &stage.call.world, &mut stage.call.bed.dice, now);
+            let address = client.flow;
+            for packet in &frame[..2] {
+                stage.call.deliver(address, packet);
+            }
+            stage.call.step();
+            stage.call.step();
+            let cut = stage.stream().highest().unwrap();
+            assert!(!stage.stream().got[&cut].marker);
+            stage.show(Some(to));
+            for packet in &frame[2..] {
+                stage.call.deliver(address, packet);
+            }
+            stage.call.clients[from].outgoing[0].is_paused = false;
+            stage.call.clients[from].outgoing[0].next_frame_ns = 0;
+            stage.call.run(700 * MS);
+            let (next, got) = stage.stream().got.range(cut + 1..).next().unwrap();
+            assert!(*next == cut + 2 && got.is_keyframe_start, "round {round}");
+            // Whoever asks for it gets nothing: it would be somebody's who is shown no more.
+            let sent = |call: &Call| call.bed.total(|counters| counters.rtx_sent.load(Ordering::Relaxed));
+            let (before, ssrc) = (sent(&stage.call), stage.stream().expected.ssrc);
+            let client = &mut stage.call.clients[stage.receiver];
+            let nack = client.rtcp(|writer| {
+                writer.nack(1, ssrc, [seq::low16(cut + 1)]).unwrap();
+            });
+            let address = client.flow;
+            stage.call.deliver(address, &nack);
+            stage.call.run(50 * MS);
+            assert_eq!(sent(&stage.call), before, "round {round}");
+        }
+        stage.call.drain();
+        stage.assert_stream();
+    }
+}
+
 // G11: who is shown no more is still repaired, with the codec it had, while its stretch is kept
 #[test]
 fn what_was_lost_before_a_switch_is_sent_again_after_it() {
