@@ -170,3 +170,24 @@ fn joining_and_leaving_receivers_allocate_nothing() {
     }
     assert_eq!(allocations, 0);
 }
+
+#[test]
+fn changing_who_is_shown_allocates_nothing() {
+    let mut call = Call::new(3, 2);
+    let publishers = [call.join(0), call.join(1)];
+    let tracks = publishers.map(|who| call.publish(who, true));
+    let slots: Vec<_> = (0..4)
+        .map(|at| {
+            let who = call.join(at % 2);
+            call.add_slot(who, true)
+        })
+        .collect();
+    call.run(2 * SECOND);
+    let mut allocations = 0;
+    for at in 0..60_usize {
+        call.show(slots[at % 4], tracks.get(at % 3));
+        allocations += counted_run(&mut call, 30 * MS);
+    }
+    assert_eq!(allocations, 0);
+    assert!((2..6).all(|who| call.incoming(who, 0).got.len() > 5));
+}

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A publisher and its receivers: every packet reaches each of them once, as it was agreed.
 
+use dataplane_wire::codec::Codec;
+
 use crate::support::call::{Call, MS, SECOND, Track, Who};
 
 /// One publisher with microphone and camera, `receivers` receivers; each client at the worker that `place` names.
@@ -87,6 +89,46 @@ fn every_profile_carries_a_call() {
         let (tracks, receivers) = conference(&mut call, 2, |at| at % 2);
         call.run(2 * SECOND);
         assert_call(&mut call, &tracks, &receivers, 40);
+    }
+}
+
+// N7, A1, H1: each codec from end to end, with loss on both sides and a joiner that comes later
+#[test]
+fn every_codec_carries_a_call() {
+    for (seed, codec) in (7..).zip([Codec::Vp8, Codec::Vp9, Codec::H264, Codec::Av1]) {
+        for rids in [&[""][..], &["q", "f"]] {
+            let mut call = Call::new(seed, 2);
+            let publisher = call.join(0);
+            let track = call.publish_codec(publisher, codec, rids, rids.len() == 1);
+            let receivers = [call.join(0), call.join(1)];
+            for who in receivers {
+                call.subscribe(who, &track);
+            }
+            call.run(SECOND);
+            call.clients[publisher].loss = 20;
+            for _ in 0..10 {
+                for who in receivers {
+                    let next = dataplane_wire::seq::low16(call.incoming(who, 0).highest().unwrap());
+                    call.clients[who].incoming[0].lose.insert(next.wrapping_add(3));
+                }
+                call.run(200 * MS);
+            }
+            call.clients[publisher].loss = 0;
+            let joiner = call.join(1);
+            call.subscribe(joiner, &track);
+            call.run(2 * SECOND);
+            call.drain();
+            let wanted = *track.tags.last().unwrap();
+            for who in [receivers[0], receivers[1], joiner] {
+                let stream = call.incoming(who, 0);
+                assert_eq!(stream.missing(), Vec::<u64>::new(), "{codec:?}");
+                assert!(stream.got.values().next().unwrap().is_keyframe_start, "{codec:?}");
+                assert_eq!(stream.got.values().next_back().unwrap().tag, wanted, "{codec:?}: the better encoding");
+                assert!(stream.got.len() > 60);
+            }
+            let lost_and_repaired = |who: Who| call.incoming(who, 0).got.values().filter(|got| got.is_rtx).count();
+            assert!(lost_and_repaired(receivers[0]) > 5 && lost_and_repaired(receivers[1]) > 5);
+        }
     }
 }
 
