@@ -75,12 +75,12 @@ impl Status {
 
     /// Where XDP runs: `native`, `generic`.
     pub(crate) fn xdp_mode(&self) -> Option<&str> {
-        self.0.pointer("/interface/mode")?.as_str()
+        self.0.pointer("/interfaces/0/mode")?.as_str()
     }
 
     /// Frames that the classifier gave this fate.
     pub(crate) fn xdp_fate(&self, fate: &str) -> Option<f64> {
-        number(self.0.pointer(&format!("/interface/fates/{fate}"))?)
+        number(self.0.pointer(&format!("/interfaces/0/fates/{fate}"))?)
     }
 
     /// Packets × members that each worker has sent.
