@@ -18,7 +18,7 @@ use clap::Args;
 use tools_netlab::console;
 
 use self::repo::Repo;
-use crate::{abi, paths, shell};
+use crate::{abi, ebpf, paths, shell};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -50,6 +50,8 @@ enum How {
     Cargo(&'static [&'static str]),
     /// The committed layout snapshot against the last commit.
     Abi,
+    /// The committed classifier against its sources.
+    Ebpf,
 }
 
 /// One check.
@@ -64,6 +66,8 @@ const fn own(name: &'static str, holds: &'static str, check: fn(&Repo) -> Vec<St
 }
 
 const CLIPPY: &[&str] = &["clippy", "--release", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
+
+const FMT_EBPF: &[&str] = &["fmt", "--manifest-path", "ebpf/classifier/Cargo.toml", "--check"];
 
 const CHECKS: &[Check] = &[
     own("layers", "dependencies go down, the planes meet in abi, shm and wire (laws 1, 2)", layers::direction),
@@ -81,7 +85,9 @@ const CHECKS: &[Check] = &[
     own("links", "links in the documents lead to files", text::links),
     own("unused-dependencies", "every dependency is used by the code it is for", unused::dependencies),
     own("licences", "everything in the lock file may be shipped", licences::of_packages),
+    Check { name: "ebpf", holds: "the committed classifier belongs to the committed sources", how: How::Ebpf },
     Check { name: "fmt", holds: "rustfmt changes nothing", how: How::Cargo(&["fmt", "--all", "--check"]) },
+    Check { name: "fmt-ebpf", holds: "nor in the classifier's workspace", how: How::Cargo(FMT_EBPF) },
     Check { name: "abi", holds: "no layout change without a change of ABI_VERSION", how: How::Abi },
     Check { name: "clippy", holds: "no warning; functions ≤ 70 lines, ≤ 6 arguments", how: How::Cargo(CLIPPY) },
 ];
@@ -103,7 +109,7 @@ pub(crate) fn main(options: &Options) -> Result<bool> {
     let repo = Repo::read(&paths::root())?;
     let chosen = CHECKS.iter().filter(|c| options.only.is_empty() || options.only.iter().any(|name| name == c.name));
     let (mut passed, mut failed) = (0_usize, Vec::new());
-    for check in chosen.filter(|c| !options.own || matches!(c.how, How::Own(_))) {
+    for check in chosen.filter(|c| !options.own || matches!(c.how, How::Own(_) | How::Ebpf)) {
         if carry_out(check, &repo) {
             passed += 1;
         } else {
@@ -138,6 +144,7 @@ fn findings_of(check: &Check, repo: &Repo) -> Result<Vec<String>> {
             let fault = || format!("`cargo {}` found what is above", args.join(" "));
             if green { Vec::new() } else { vec![fault()] }
         }
+        How::Ebpf => ebpf::stale()?,
         How::Abi => abi::unversioned_change("HEAD")?.into_iter().collect(),
     })
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Repository automation: `cargo xtask run | test | lint | lab | bench | abi`.
+//! Repository automation: `cargo xtask run | test | lint | lab | bench | abi | ebpf`.
 //!
 //! A person and CI type the same commands. Each exits 0 only when all that it promises holds and prints its one-line
 //! summary last. Never part of the product: no crate may depend on this one.
@@ -7,6 +7,7 @@
 
 mod abi;
 mod bench;
+mod ebpf;
 mod lab;
 mod lint;
 mod paths;
@@ -44,6 +45,8 @@ enum Command {
     Bench(bench::Options),
     /// Compare the layout of the shared memory with the committed snapshot.
     Abi(abi::Options),
+    /// Fetch the BPF toolchain, compile the XDP classifier, check the committed objects.
+    Ebpf(ebpf::Options),
     /// The seeded impairment relay between two interfaces; the labs start it.
     #[command(hide = true)]
     Relay {
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         Command::Lab(options) => lab::main(&options),
         Command::Bench(options) => bench::main(&options),
         Command::Abi(options) => abi::main(&options),
+        Command::Ebpf(options) => ebpf::main(&options),
         Command::Relay { args } => tools_netlab::relay::main(&args).map(|()| true),
     };
     match done {
