@@ -61,6 +61,7 @@ impl Interface {
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "whatever else it is, it is no answer")]
 fn ask(name: &str) -> io::Result<Option<LinkMessage>> {
     let mut link = LinkMessage::default();
     link.attributes.push(LinkAttribute::IfName(name.to_owned()));

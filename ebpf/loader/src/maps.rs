@@ -38,12 +38,13 @@ pub enum MapError {
 }
 
 impl From<aya::maps::MapError> for MapError {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the others are no refusals of an update")]
     fn from(error: aya::maps::MapError) -> Self {
         match error {
-            aya::maps::MapError::SyscallError(error) => match error.io_error.kind() {
-                io::ErrorKind::ArgumentListTooLong => Self::Full,
-                _ => Self::System(error.io_error),
-            },
+            aya::maps::MapError::SyscallError(error) if error.io_error.kind() == io::ErrorKind::ArgumentListTooLong => {
+                Self::Full
+            }
+            aya::maps::MapError::SyscallError(error) => Self::System(error.io_error),
             aya::maps::MapError::OutOfBounds { .. } => Self::OutOfRange,
             other => Self::System(io::Error::other(other)),
         }
@@ -436,6 +437,7 @@ impl Maps {
 }
 
 /// A duplicate of a map's descriptor.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the classifier has maps of these types only")]
 pub(crate) fn duplicate(map: &Map) -> Option<io::Result<OwnedFd>> {
     let fd = match map {
         Map::Array(data) | Map::HashMap(data) | Map::LruHashMap(data) | Map::PerCpuArray(data) | Map::XskMap(data) => {

@@ -72,7 +72,7 @@ fn real_packets_are_judged_in_both_modes_and_families() {
             assert_eq!(buffer[..len], stun(8)[..]);
             from_peer(&bed, SocketAddr::new(to.ip(), 9), &[b"discard"]).expect("sent");
             for fate in [XdpFate::DropDtls, XdpFate::DropRtp, XdpFate::PassNoSocket, XdpFate::PassOtherPort] {
-                wait_for(&live.maps, fate, sent).expect(fate.name());
+                wait_for(&live.maps, fate, sent).expect("counted");
                 assert_eq!(live.maps.counters.read(fate).expect("counter"), sent, "{}", fate.name());
             }
         }
