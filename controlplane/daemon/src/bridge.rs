@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use controlplane_programmer::{KeyMaterial, Programmer};
-use controlplane_room::{Command, TransportId};
+use controlplane_room::{Command, Found, Known, TransportId};
 use dataplane_abi::ids::{TransportRef, WorkerId};
 use dataplane_abi::ring::{DATAGRAM_SLOT_BYTES, Datagram, Event, event_kind};
 use dataplane_keeper::Role;
@@ -45,12 +45,18 @@ pub(crate) struct Bridge {
     attached_ns: u64,
 }
 
-/// Takes over what millrace-keeper hands to this process, and with it everything that a predecessor programmed: so it comes
-/// last, when nothing else can keep this process from serving.
+/// What millrace-keeper hands to this process, before anything is done with it.
+pub(crate) struct Handed {
+    segment: Segment,
+    wakes: Vec<OwnedFd>,
+    control: OwnedFd,
+}
+
+/// Takes what millrace-keeper hands to this process. A predecessor's calls go on untouched.
 ///
 /// # Errors
 /// Nothing was handed over, or the segment is of another version.
-pub(crate) fn attach(config: &Config) -> anyhow::Result<Bridge> {
+pub(crate) fn attach(config: &Config) -> anyhow::Result<Handed> {
     follow_keeper()?;
     let mut handed = dataplane_keeper::request(&config.runtime_dir, Role::ControlPlane)
         .context("millrace-controlplane is started by millrace-keeper, not by hand")?;
@@ -63,9 +69,26 @@ pub(crate) fn attach(config: &Config) -> anyhow::Result<Bridge> {
     let segment = Segment::attach(fds, Access::ControlPlane).context("cannot attach to the segment")?;
     let wakes = (0..segment.capacities().workers).map(|index| handed.take(&format!("wake{index}")));
     let wakes = wakes.collect::<Result<_, _>>()?;
-    let bridge = Bridge::over(segment, wakes, handed.take("control")?)?;
-    wait_for_workers(&bridge.segment);
-    Ok(bridge)
+    Ok(Handed { segment, wakes, control: handed.take("control")? })
+}
+
+impl Handed {
+    /// Which segment it is: one keeper's, as long as it runs.
+    pub(crate) fn boot_id(&self) -> [u8; 16] {
+        self.segment.boot_id()
+    }
+
+    /// Goes on with what a predecessor programmed and is known, and ends the rest: so it comes last, when nothing else can
+    /// keep this process from serving. Says what of the known is there.
+    ///
+    /// # Errors
+    /// Intent cannot be written, or a worker's rings are missing.
+    pub(crate) fn adopt(self, known: &Known) -> anyhow::Result<(Bridge, Found)> {
+        let (bridge, found) = Bridge::over(self.segment, self.wakes, self.control, known)?;
+        bridge.wake_all();
+        wait_for_workers(&bridge.segment);
+        Ok((bridge, found))
+    }
 }
 
 /// Without its keeper this process goes too: nobody would restart it, and its ports and its store would stay taken. Killed, and
@@ -103,9 +126,9 @@ fn now_ns() -> u64 {
 }
 
 impl Bridge {
-    /// Becomes the programmer of a segment and the reader of its rings. `wakes`: one per worker.
-    fn over(segment: Segment, wakes: Vec<OwnedFd>, control: OwnedFd) -> anyhow::Result<Self> {
-        let programmer = Programmer::attach(&segment).context("cannot write intent")?;
+    /// Becomes the programmer of a segment, with what is known of it, and the reader of its rings. `wakes`: one per worker.
+    fn over(segment: Segment, wakes: Vec<OwnedFd>, control: OwnedFd, known: &Known) -> anyhow::Result<(Self, Found)> {
+        let (programmer, found) = Programmer::adopt(&segment, known).context("cannot write intent")?;
         let mut workers = Vec::with_capacity(wakes.len());
         for (index, wake) in wakes.into_iter().enumerate() {
             let id = WorkerId(u16::try_from(index)?);
@@ -118,7 +141,8 @@ impl Bridge {
             });
         }
         let starts = segment.state().dataplane_starts.load(Ordering::Acquire);
-        Ok(Self { segment, programmer, workers, next: 0, control, starts, attached_ns: now_ns() })
+        let attached_ns = now_ns();
+        Ok((Self { segment, programmer, workers, next: 0, control, starts, attached_ns }, found))
     }
 
     /// Workers read their change rings at the start of a turn; those that sleep are woken for it.

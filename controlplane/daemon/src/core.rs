@@ -16,7 +16,7 @@ use controlplane_room::{
 };
 use controlplane_sdp as sdp;
 use controlplane_signaling::{ConnectionId, Request, ResourceId};
-use controlplane_store::Store;
+use controlplane_store::{Sessions, Store};
 
 use self::offer::Negotiation;
 use self::presence::Presences;
@@ -27,10 +27,13 @@ use crate::journal::{Entry, Journal, leave_reason};
 use crate::log_limit::LogLimit;
 use crate::plane::{DataPlane, PlaneEvent};
 
+pub(crate) use self::restore::Predecessor;
+
 mod lease;
 mod offer;
 mod participants;
 mod presence;
+mod restore;
 mod whip;
 mod wire;
 
@@ -80,6 +83,8 @@ pub(crate) struct Core<P> {
     member_by_connection: BTreeMap<ConnectionId, Member>,
     pending_by_address: BTreeMap<IpAddr, usize>,
     ids: Range<u64>,
+    /// Where sessions are kept for a successor; none before there is a segment that they belong to.
+    keep: Option<Sessions>,
     log: LogLimit,
 }
 
@@ -103,6 +108,7 @@ impl<P: DataPlane> Core<P> {
             member_by_connection: BTreeMap::new(),
             pending_by_address: BTreeMap::new(),
             ids: 0..0,
+            keep: None,
             log: LogLimit::default(),
         }
     }
@@ -240,6 +246,7 @@ impl<P: DataPlane> Core<P> {
             self.announce(&audience, notice);
         }
         self.settle(&changed);
+        self.persist(now, &changed);
         programmed
     }
 

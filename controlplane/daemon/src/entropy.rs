@@ -4,6 +4,7 @@
 //! A failure is an error and never a weaker number.
 
 use aws_lc_rs::rand;
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 /// The system gave no random bytes.
@@ -31,7 +32,7 @@ pub(crate) fn key() -> Result<Zeroizing<Vec<u8>>, NoEntropy> {
 }
 
 /// SSRCs of one transport: random, not 0, each given once (RFC 3550 §8.1, CONTRACTS 3).
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct SsrcSource {
     given: Vec<u32>,
 }

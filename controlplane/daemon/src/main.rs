@@ -27,21 +27,21 @@ mod serve;
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use axum_server::Handle;
 use clap::Parser;
 use controlplane_dtls::Identity;
 use controlplane_signaling::{Access, AddressLimits, Claims, Client, Grant, Signaling, Sockets, TokenKey};
-use controlplane_store::{KeyPair, Pair, Store};
+use controlplane_store::{KeyPair, Pair, Sessions, Store};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 use zeroize::Zeroizing;
 
 use crate::config::{Arguments, Config};
-use crate::core::Core;
+use crate::core::{Core, Predecessor};
 use crate::journal::{Journal, Rotation};
 use crate::serve::Listeners;
 
@@ -105,9 +105,14 @@ async fn run(config: &Config) -> anyhow::Result<()> {
     let (sockets, open_sockets) = Sockets::new(&config.allowed_origins, limits, told);
     let router = controlplane_signaling::router(Signaling { client, access, sockets });
     let (stop, stopped) = watch::channel(false);
-    // Last of what may fail: until here a predecessor's calls go on.
-    let plane = bridge::attach(config)?;
-    let core = Core::new(config, plane, store, identity, journal);
+    let handed = bridge::attach(config)?;
+    let (keep, kept) = Sessions::load(&config.state_dir, &handed.boot_id())?;
+    let started = Instant::now();
+    let predecessor = Predecessor::read(started, config.limits.room_limits(), kept);
+    // Last of what may fail: until here everything that a predecessor programmed is as it was.
+    let (plane, found) = handed.adopt(&predecessor.known())?;
+    let mut core = Core::new(config, plane, store, identity, journal);
+    core.succeed(started, predecessor, &found, keep);
     let reactor = tokio::spawn(reactor::run(core, requests, stopped));
     let handle = Handle::<SocketAddr>::new();
     if let Err(error) = dataplane_keeper::ready(&config.runtime_dir) {

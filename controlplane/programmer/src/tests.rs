@@ -5,6 +5,8 @@ use super::*;
 use controlplane_room::{Codec, CodecMap, Direction, Encoding, Extension, Extensions, IceCredentials, MediaKind};
 use dataplane_abi::limits::Capacities;
 
+mod adopt;
+
 fn programmer() -> (Programmer, Segment) {
     let (_, segment) = Segment::create(&Capacities::SMALL).unwrap();
     (Programmer::attach(&segment).unwrap(), segment)
@@ -57,6 +59,7 @@ fn subscription(id: u64, transport: u64) -> Command {
         extensions: Extensions(vec![(Extension::Mid, 9)]),
         nack: true,
         pli: true,
+        max_encoding: None,
     };
     Command::AddSubscription { room: RoomKey(1), id: SubscriptionId(id), spec }
 }
@@ -118,4 +121,30 @@ fn a_full_table_refuses_and_everything_removed_leaves_room() {
         programmer.apply(Command::RemoveTransport { transport: TransportId(id) }).unwrap();
     }
     assert!(programmer.rooms.is_empty() && programmer.by_slot.is_empty());
+}
+
+#[test]
+fn a_slot_shows_another_track_under_the_same_numbers() {
+    let (mut programmer, segment) = programmer();
+    programmer.apply(transport(1)).unwrap();
+    programmer.apply(transport(2)).unwrap();
+    programmer.apply(track(1)).unwrap();
+    programmer.apply(subscription(5, 2)).unwrap();
+    let reference = programmer.subscriptions[&SubscriptionId(5)];
+    let set = |programmer: &mut Programmer, shown| {
+        programmer.apply(Command::SetSubscription { id: SubscriptionId(5), transport: TransportId(2), shown }).unwrap();
+    };
+    let read = || segment.intent_subscription(reference.slot).unwrap();
+    set(&mut programmer, None);
+    assert!(read().track.is_none());
+    let bare = CodecMap { codec: Codec::H264, pt: 102, rtx_pt: None, ..codec() };
+    let shown = Shown { track: TrackId([7; 16]), codec: bare, max_encoding: Some(0) };
+    set(&mut programmer, Some(shown.clone()));
+    let record = read();
+    assert_eq!((record.generation, record.ssrc, record.mid[0]), (reference.generation, 0xAABB, b'0'));
+    assert_eq!((record.pt, record.rtx_pt, record.max_encoding), (102, dataplane_abi::codec::NO_PT, 0));
+    assert_eq!(record.rtx_ssrc, 0xCCDD, "stays for the codec that has retransmissions");
+    set(&mut programmer, Some(Shown { codec: codec(), max_encoding: None, ..shown }));
+    assert_eq!((read().pt, read().rtx_pt, read().max_encoding), (96, 97, 3));
+    assert_eq!(read().track, programmer.tracks[&TrackId([7; 16])]);
 }

@@ -12,7 +12,7 @@ const SECOND_NS: u64 = 1_000_000_000;
 fn bridge() -> (Bridge, Segment) {
     let (_, segment) = Segment::create(&Capacities { workers: 2, ..Capacities::SMALL }).expect("made");
     let wake = || eventfd(0, EventfdFlags::NONBLOCK).expect("made");
-    let bridge = Bridge::over(segment.clone(), vec![wake(), wake()], wake()).expect("attached");
+    let (bridge, _) = Bridge::over(segment.clone(), vec![wake(), wake()], wake(), &Known::default()).expect("attached");
     (bridge, segment)
 }
 

@@ -131,6 +131,11 @@ impl Presences {
         }
     }
 
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.by_room.values().map(BTreeMap::len).sum()
+    }
+
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.by_room.is_empty() && self.member_by_token.is_empty()

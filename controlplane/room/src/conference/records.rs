@@ -44,6 +44,17 @@ impl Conference {
         }
     }
 
+    /// All that has a record.
+    #[must_use]
+    pub fn record_keys(&self) -> Vec<RecordKey> {
+        let participants = self.rooms.iter().flat_map(|(room, held)| {
+            let member = |id: &crate::ParticipantId| Member { room: room.clone(), participant: id.clone() };
+            held.participants.keys().map(move |id| RecordKey::Participant(member(id)))
+        });
+        let viewers = self.rooms.values().flat_map(|held| held.viewers.iter().copied().map(RecordKey::Viewer));
+        participants.chain(viewers).collect()
+    }
+
     /// The conference of a predecessor: the same rooms, participants and transports, deadlines begun anew, every WebSocket
     /// away since `now`. Next, [`Self::known`] is compared with the data plane and the outcome given to [`Self::settle`].
     /// A record that contradicts another (the removal of one of them was not written any more) is left out.

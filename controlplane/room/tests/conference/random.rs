@@ -264,6 +264,8 @@ impl World {
         for (key, record) in &self.records {
             assert_eq!(conference.record(key).as_ref(), Some(record), "what changed was said to have changed");
         }
+        let keys: std::collections::BTreeSet<_> = conference.record_keys().into_iter().collect();
+        assert!(self.records.keys().eq(keys.iter()), "all that has a record is recorded");
         let recorded: Vec<_> = self.records.values().filter_map(Record::transport).collect();
         assert_eq!(recorded.len(), self.bed.books.transports.len(), "every transport is in a record");
         for member in &self.members {
