@@ -190,8 +190,10 @@ impl Bot {
         loop {
             self.flush().await;
             let stage = *phase.borrow_and_update();
-            if stage == Phase::Leaving {
+            if stage != Phase::Running && self.outcome.time.is_zero() {
                 self.outcome.time = self.secured.map(|at| at.elapsed()).unwrap_or_default();
+            }
+            if stage == Phase::Leaving {
                 return self.client.ask("leave", json!({})).await.map(|_| ());
             }
             let wake = self.wake(stage);

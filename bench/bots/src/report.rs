@@ -12,6 +12,9 @@ use crate::args::Args;
 use crate::bot::Outcome;
 use crate::receive::Counts;
 
+/// Largest value that percentiles tell apart: hours in milliseconds, terabits in kilobits.
+const LARGEST: u64 = 1 << 32;
+
 /// Half, nine tenths, nearly all, all.
 #[derive(Debug, Serialize)]
 struct Percentiles {
@@ -90,7 +93,7 @@ fn milliseconds(time: Duration) -> u64 {
 }
 
 fn percentiles(values: impl Iterator<Item = u64>) -> Option<Percentiles> {
-    let mut histogram = Histogram::<u64>::new(3).ok()?;
+    let mut histogram = Histogram::<u64>::new_with_bounds(1, LARGEST, 3).ok()?;
     for value in values {
         histogram.saturating_record(value);
     }
@@ -252,6 +255,15 @@ mod tests {
         assert!(!report(|outcome| outcome.repeated = 1).is_sound());
         assert!(!report(|outcome| outcome.alive = 0).is_sound());
         assert!(!report(|outcome| outcome.error = Some("left".to_owned())).is_sound());
+    }
+
+    #[test]
+    fn percentiles_are_of_all_values() {
+        let Some(Percentiles { p50, p90, max, .. }) = percentiles((1..=10).map(|value| value * 1000)) else {
+            panic!("no values");
+        };
+        assert!((4990..=5010).contains(&p50) && (8990..=9010).contains(&p90) && max >= 10_000, "{p50} {p90} {max}");
+        assert!(percentiles(std::iter::empty()).is_none());
     }
 
     #[test]
