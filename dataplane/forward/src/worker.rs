@@ -125,6 +125,8 @@ pub struct Worker {
     pub(crate) audio: Queue<u32>,
     pub(crate) video: Queue<u32>,
     pub(crate) catching_up: Queue<u32>,
+    /// Those of them that had all they may get, in the last tile.
+    pub(crate) paced: usize,
     /// Slots of egress streams that are in `catching_up`, whoever has the slot: a stream that goes and comes is there once.
     pub(crate) is_catching_up: Vec<bool>,
     pub(crate) scratch: Box<[u8; 2048]>,
@@ -203,6 +205,7 @@ impl Worker {
             audio: Queue::new(ingresses),
             video: Queue::new(ingresses),
             catching_up: Queue::new(CATCHING_UP),
+            paced: 0,
             is_catching_up: vec![false; subscriptions],
             scratch: Box::new([0; 2048]),
             rtcp_in: vec![0; 2048],

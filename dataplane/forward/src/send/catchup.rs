@@ -19,9 +19,20 @@ use crate::worker::{Now, Worker};
 /// What may be sent at once: a keyframe's worth.
 const BURST_BYTES: u64 = 128 * 1024;
 /// Beyond the burst: 1.5 × the start estimate of 1 Mbit/s, and at least what streams run at.
-const RATE_BYTES_PER_S: u64 = 1_000_000;
+const NS_PER_BYTE: u64 = 1000;
 /// Packets of one receiver in one tile.
 const PACKETS: usize = 16;
+
+/// What is left to do for a receiver that catches up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Left {
+    /// It needs no cursor of its own any more.
+    Nothing,
+    /// There is more to send, or the tile is full.
+    More,
+    /// It has had what it may get for now.
+    Paced,
+}
 
 impl Worker {
     /// Begins to serve an egress stream from the cached keyframe; false where there is none that is young enough.
@@ -72,6 +83,7 @@ impl Worker {
     }
 
     pub(crate) fn send_catching_up<P: Port>(&mut self, port: &mut P, now: Now, progress: &mut Progress) {
+        self.paced = 0;
         for _ in 0..self.catching_up.len() {
             if progress.is_done() {
                 return;
@@ -81,12 +93,20 @@ impl Worker {
                 *is_queued = false;
             }
             self.step();
-            if self.egresses.get(slot).is_some_and(|egress| egress.feed == Feed::CatchUp)
-                && !self.catch_up(port, slot, now, progress)
-            {
+            if self.egresses.get(slot).is_none_or(|egress| egress.feed != Feed::CatchUp) {
+                continue;
+            }
+            let left = self.catch_up(port, slot, now, progress);
+            if left != Left::Nothing {
                 self.queue_catch_up(slot);
             }
+            self.paced = self.paced.saturating_add(usize::from(left == Left::Paced));
         }
+    }
+
+    /// Whether a receiver that is catching up could be sent something now.
+    pub(crate) fn has_catch_up(&self) -> bool {
+        self.catching_up.len() > self.paced
     }
 
     /// Puts an egress stream among those that are served with a cursor of their own, once; false where there is no room.
@@ -96,27 +116,27 @@ impl Worker {
         *is_queued
     }
 
-    /// Sends some packets to one receiver; true when it needs no cursor of its own any more.
-    fn catch_up<P: Port>(&mut self, port: &mut P, slot: u32, now: Now, progress: &mut Progress) -> bool {
+    /// Sends some packets to one receiver.
+    fn catch_up<P: Port>(&mut self, port: &mut P, slot: u32, now: Now, progress: &mut Progress) -> Left {
         let segment = Arc::clone(&self.segment);
         for _ in 0..PACKETS {
             if progress.is_done() {
-                return false;
+                return Left::More;
             }
-            let Some(egress) = self.egresses.get_mut(slot) else { return true };
+            let Some(egress) = self.egresses.get_mut(slot) else { return Left::Nothing };
             let (cursor, cohort_slot, generation) = (egress.cursor, egress.cohort, egress.generation);
             refill(&mut egress.burst_bytes, &mut egress.burst_ns, now);
             let may_send = egress.burst_bytes > 0;
             let Some(cohort) = self.cohorts.get(cohort_slot).filter(|cohort| cohort.generation == generation) else {
                 // The log began anew: the leg's timer finds another way in.
                 self.stop_catching_up(slot);
-                return true;
+                return Left::Nothing;
             };
             if cursor >= cohort.cursor {
-                return self.merge(slot, cohort_slot, now);
+                return if self.merge(slot, cohort_slot, now) { Left::Nothing } else { Left::More };
             }
             if !may_send {
-                return false;
+                return Left::Paced;
             }
             let number = cohort.numbers.number(cursor);
             let stored = segment.log_reader(cohort.log).and_then(|reader| reader.get(cursor));
@@ -128,10 +148,10 @@ impl Worker {
                 _ => None,
             };
             if !self.settle_catch_up(slot, outcome, progress) {
-                return false;
+                return Left::More;
             }
         }
-        false
+        Left::More
     }
 
     /// Counts an outcome and moves the receiver's cursor; false where the port is full.
@@ -189,9 +209,25 @@ impl Worker {
     }
 }
 
+/// Adds what time has allowed since; what is less than a byte is kept for the next time.
 fn refill(bytes: &mut u64, at_ns: &mut u64, now: Now) {
-    let passed = now.mono_ns.saturating_sub(*at_ns);
-    *at_ns = now.mono_ns;
-    let gained = u128::from(passed).saturating_mul(u128::from(RATE_BYTES_PER_S)) / 1_000_000_000;
-    *bytes = bytes.saturating_add(u64::try_from(gained).unwrap_or(0)).min(BURST_BYTES);
+    let gained = now.mono_ns.saturating_sub(*at_ns) / NS_PER_BYTE;
+    *at_ns = at_ns.saturating_add(gained.saturating_mul(NS_PER_BYTE));
+    *bytes = bytes.saturating_add(gained).min(BURST_BYTES);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looking_often_costs_a_joiner_nothing() {
+        let (mut bytes, mut at_ns) = (0, 5_000);
+        for step in 1..=10_000_u64 {
+            refill(&mut bytes, &mut at_ns, Now { mono_ns: 5_000 + step * 137, ntp: 0 });
+        }
+        assert_eq!(bytes, 1370);
+        refill(&mut bytes, &mut at_ns, Now { mono_ns: 10_000_000_000, ntp: 0 });
+        assert_eq!(bytes, BURST_BYTES);
+    }
 }

@@ -68,8 +68,8 @@ impl Worker {
             && self.audio.is_empty()
             && self.rtx.is_empty()
             && self.video.is_empty()
-            && self.catching_up.is_empty()
-            && self.injects.is_empty());
+            && self.injects.is_empty())
+            || self.has_catch_up();
         Tile { frames: progress.frames, is_more, is_full: progress.is_full }
     }
 

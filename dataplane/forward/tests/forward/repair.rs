@@ -190,6 +190,47 @@ fn a_joiner_gets_the_cached_keyframe_and_merges_without_gap_or_duplicate() {
     }
 }
 
+// A joiner that has had what it may get is nothing to do: the worker may rest.
+#[test]
+fn a_joiner_that_is_paced_keeps_no_worker_awake() {
+    let mut call = Call::new(17, 1);
+    let (track, publisher, _) = pair(&mut call, (0, 0));
+    call.run(SECOND);
+    {
+        let stream = &mut call.clients[publisher].outgoing[0];
+        (stream.keyframe_packets, stream.packet_bytes, stream.wants_keyframe) = (300, 900, true);
+    }
+    call.run(300 * MS);
+    call.clients[publisher].outgoing[0].is_paused = true;
+    call.run(300 * MS);
+    let joiner = call.join(0);
+    call.subscribe(joiner, &track);
+    call.clients[joiner].asks_keyframes = false;
+    call.run(60 * MS);
+    let (mut rests, mut sent) = (0, 0);
+    for _ in 0..100 {
+        call.bed.advance(MS);
+        call.send_clients();
+        let now = call.bed.now;
+        let (worker, port) = (&mut call.bed.workers[0], &mut call.bed.ports[0]);
+        for _ in 0..16 {
+            let tile = worker.transmit(port, now);
+            sent += tile.frames;
+            if !tile.is_more {
+                rests += 1;
+                break;
+            }
+        }
+        call.bed.turn();
+        call.take_sent();
+    }
+    assert_eq!(rests, 100, "each millisecond is soon done");
+    assert!((50..150).contains(&sent), "{sent} frames in 100 ms: a megabyte per second");
+    call.run(2 * SECOND);
+    call.drain();
+    call.assert_complete(joiner, 0, track.tags[0]);
+}
+
 #[test]
 fn a_joiner_without_a_young_keyframe_costs_one_request() {
     for seed in 0..4 {
