@@ -34,6 +34,8 @@ pub mod intent;
 #[cfg(not(target_arch = "bpf"))]
 pub mod interface;
 pub mod layout;
+#[cfg(not(target_arch = "bpf"))]
+pub mod ledger;
 pub mod limits;
 #[cfg(not(target_arch = "bpf"))]
 pub mod migrate;

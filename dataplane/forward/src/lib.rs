@@ -37,7 +37,7 @@ mod receive;
 mod send;
 mod worker;
 
-pub use ledger::{CohortLedger, ReceiveLedger};
+pub use dataplane_abi::ledger::{CohortLedger, ReceiveLedger};
 pub use peers::{Peers, mesh};
 pub use receive::admission::{Admissions, FlowChange};
 pub use send::tile::Tile;

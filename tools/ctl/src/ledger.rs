@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use dataplane_abi::counters::WorkerCounters;
+use dataplane_abi::ledger;
 use serde::Serialize;
 
 /// Tries before a ledger is taken as it is.
@@ -38,6 +39,8 @@ pub(crate) struct ReceiveLedger {
     /// Dropped, by counter slot: `DropReason::index`.
     #[serde(skip)]
     pub(crate) by_slot: Vec<u64>,
+    #[serde(skip)]
+    gap: i64,
 }
 
 /// `offered = sent + skipped + pending`, in packets × members.
@@ -54,6 +57,8 @@ pub(crate) struct CohortLedger {
     /// Skipped, by counter slot: `SkipReason::index`.
     #[serde(skip)]
     pub(crate) by_slot: Vec<u64>,
+    #[serde(skip)]
+    gap: i64,
 }
 
 /// A ledger of either kind.
@@ -89,10 +94,6 @@ pub(crate) fn load(cell: &AtomicU64) -> u64 {
     cell.load(Ordering::Relaxed)
 }
 
-fn sum(cells: &[u64]) -> u64 {
-    cells.iter().fold(0, |sum, cell| sum.wrapping_add(*cell))
-}
-
 fn add_slots(into: &mut Vec<u64>, other: &[u64]) {
     into.resize(into.len().max(other.len()), 0);
     for (cell, more) in into.iter_mut().zip(other) {
@@ -102,23 +103,23 @@ fn add_slots(into: &mut Vec<u64>, other: &[u64]) {
 
 impl Ledger for ReceiveLedger {
     fn read(counters: &WorkerCounters) -> Self {
-        let by_slot: Vec<u64> = counters.dropped.iter().map(load).collect();
+        let exact = ledger::ReceiveLedger::of(counters);
         Self {
-            rx: load(&counters.rx_packets),
-            stored: load(&counters.stored),
-            answered: load(&counters.answered),
-            consumed: load(&counters.consumed),
-            punted: load(&counters.punted),
-            handed: load(&counters.handed),
-            taken: load(&counters.taken),
-            dropped: sum(&by_slot),
-            by_slot,
+            rx: exact.rx,
+            stored: exact.stored,
+            answered: exact.answered,
+            consumed: exact.consumed,
+            punted: exact.punted,
+            handed: exact.handed,
+            taken: exact.taken,
+            dropped: exact.dropped(),
+            by_slot: exact.dropped.to_vec(),
+            gap: exact.gap(),
         }
     }
 
     fn gap(&self) -> i64 {
-        let fates = sum(&[self.stored, self.answered, self.consumed, self.punted, self.handed, self.dropped]);
-        self.rx.wrapping_add(self.taken).wrapping_sub(fates).cast_signed()
+        self.gap
     }
 
     fn add(&mut self, other: &Self) {
@@ -131,23 +132,25 @@ impl Ledger for ReceiveLedger {
         self.taken = self.taken.wrapping_add(other.taken);
         self.dropped = self.dropped.wrapping_add(other.dropped);
         add_slots(&mut self.by_slot, &other.by_slot);
+        self.gap = self.gap.wrapping_add(other.gap);
     }
 }
 
 impl Ledger for CohortLedger {
     fn read(counters: &WorkerCounters) -> Self {
-        let by_slot: Vec<u64> = counters.skipped.iter().map(load).collect();
+        let exact = ledger::CohortLedger::of(counters);
         Self {
-            offered: load(&counters.offered),
-            sent: load(&counters.sent),
-            skipped: sum(&by_slot),
-            pending: load(&counters.pending),
-            by_slot,
+            offered: exact.offered,
+            sent: exact.sent,
+            skipped: exact.skipped(),
+            pending: exact.pending,
+            by_slot: exact.skipped.to_vec(),
+            gap: exact.gap(),
         }
     }
 
     fn gap(&self) -> i64 {
-        self.offered.wrapping_sub(sum(&[self.sent, self.skipped, self.pending])).cast_signed()
+        self.gap
     }
 
     fn add(&mut self, other: &Self) {
@@ -156,6 +159,7 @@ impl Ledger for CohortLedger {
         self.skipped = self.skipped.wrapping_add(other.skipped);
         self.pending = self.pending.wrapping_add(other.pending);
         add_slots(&mut self.by_slot, &other.by_slot);
+        self.gap = self.gap.wrapping_add(other.gap);
     }
 }
 
@@ -164,7 +168,7 @@ mod tests {
     use super::*;
 
     fn ledger(offered: u64, sent: u64) -> CohortLedger {
-        CohortLedger { offered, sent, ..CohortLedger::default() }
+        CohortLedger { offered, sent, gap: offered.wrapping_sub(sent).cast_signed(), ..CohortLedger::default() }
     }
 
     #[test]
