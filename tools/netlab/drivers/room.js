@@ -7,6 +7,9 @@
 (() => {
   "use strict";
 
+  /** Until an analyser is full: FFT_SIZE samples and some. */
+  const EAR_MS = 800;
+
   const NativePeer = window.RTCPeerConnection;
   const NativeSocket = window.WebSocket;
   const own = navigator.mediaDevices?.getUserMedia.bind(navigator.mediaDevices);
@@ -166,14 +169,26 @@
     return { at: performance.now(), views, published: { ...whole, audio: null, video: null } };
   }
 
+  /** Opens an ear for each sound; one that has just been opened has heard nothing yet. */
+  async function openEars() {
+    let isNew = false;
+    for (const id of participants.keys()) {
+      const sound = receiversOf(id).map((receiver) => receiver.track).filter((track) => track.kind === "audio");
+      const key = sound[0]?.id;
+      if (key === undefined || analysers.has(key)) continue;
+      analysers.set(key, window.senses.liveAnalyser(new MediaStream(sound)));
+      isNew = true;
+    }
+    if (isNew) await new Promise((resolve) => setTimeout(resolve, EAR_MS));
+  }
+
   async function perceive() {
+    await openEars();
     const seen = [...participants.keys()].map(async (id) => {
       const video = tileOf(id)?.querySelector("video") ?? null;
       const tracks = receiversOf(id).map((receiver) => receiver.track);
       const sound = tracks.filter((track) => track.kind === "audio");
-      const key = sound[0]?.id;
-      if (key !== undefined && !analysers.has(key)) analysers.set(key, window.senses.liveAnalyser(new MediaStream(sound)));
-      return [id, await window.senses.perceive(video, new MediaStream(sound), analysers.get(key) ?? null)];
+      return [id, await window.senses.perceive(video, new MediaStream(sound), analysers.get(sound[0]?.id) ?? null)];
     });
     return Object.fromEntries(await Promise.all(seen));
   }
