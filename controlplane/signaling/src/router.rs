@@ -77,10 +77,12 @@ fn endpoint(routes: MethodRouter<Arc<Signaling>>) -> MethodRouter<Arc<Signaling>
 }
 
 async fn room_page(Path(room): Path<String>, headers: HeaderMap) -> Response {
-    match parse_room(&room) {
-        Ok(_) => page::index(&headers),
-        Err(problem) => problem.into_response(),
+    let mut response = page::index(&headers);
+    if parse_room(&room).is_err() && response.status() == StatusCode::OK {
+        // A person who follows a wrong link gets the page, which says so.
+        *response.status_mut() = StatusCode::NOT_FOUND;
     }
+    response
 }
 
 async fn healthz() -> Response {

@@ -537,7 +537,9 @@ async fn the_page_and_its_files_are_served_with_strict_headers() {
     for hidden in ["/jsconfig.json", "/package.json", "/../Cargo.toml"] {
         problem(bed.get(hidden).await, 404, None).await;
     }
-    problem(bed.get("/r/Not%20A%20Room").await, 400, Some("room")).await;
+    let wrong_link = bed.get("/r/Not%20A%20Room").await;
+    assert_eq!(wrong_link.status(), StatusCode::NOT_FOUND);
+    assert!(text(wrong_link).await.contains("<title>Millrace</title>"), "the page says what is wrong with a link");
     problem(bed.get("/nothing/here").await, 404, None).await;
 }
 

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use controlplane_room::{
-    Direction, IceCredentials, Input, LeaveReason, Member, NewTrack, Outcome, Renegotiation, Slot, Source, TrackId,
-    TransportId, TransportSpec,
+    Direction, IceCredentials, Input, LeaveReason, Member, NewTrack, Outcome, RecordKey, Renegotiation, Slot, Source,
+    TrackId, TransportId, TransportSpec,
 };
 use controlplane_sdp as sdp;
 use controlplane_signaling::{
@@ -174,7 +174,8 @@ impl<P: DataPlane> Core<P> {
         if let Some(held) = self.sessions.get_mut(&transport).and_then(|session| session.negotiation.as_mut()) {
             held.negotiated = answer.negotiated.clone();
         }
-        outcome.changed.insert(controlplane_room::RecordKey::Participant(member.clone()));
+        // What the next offer is measured by is another, even if nothing else is.
+        outcome.changed.insert(RecordKey::Participant(member.clone()));
         self.program(now, transport, outcome)?;
         Ok(answer)
     }

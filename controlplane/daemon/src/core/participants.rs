@@ -236,11 +236,10 @@ impl<P: DataPlane> Core<P> {
     /// Forgets participants that are gone, and closes the WebSocket that one may still have.
     pub(super) fn settle(&mut self, changed: &BTreeSet<RecordKey>) {
         for key in changed {
-            let RecordKey::Participant(member) = key else { continue };
-            if self.conference.snapshot(member).is_some() {
-                continue;
-            }
-            if let Some(link) = self.presences.remove(member).and_then(|presence| presence.link) {
+            if let RecordKey::Participant(member) = key
+                && self.conference.snapshot(member).is_none()
+                && let Some(link) = self.presences.remove(member).and_then(|presence| presence.link)
+            {
                 self.member_by_connection.remove(&link.connection);
                 link.outbox.close(CloseCode::Removed);
             }

@@ -476,3 +476,5 @@ fn events_about_unknown_transports_are_ignored() {
     }
     assert!(bed.is_empty());
 }
+
+mod participants;
