@@ -9,8 +9,11 @@
 #![forbid(unsafe_code)]
 
 mod clock;
+mod fast_path;
+mod gate;
 mod latency;
 mod pinning;
+mod powers;
 mod priority;
 mod stopwatch;
 mod succession;
@@ -30,9 +33,10 @@ use clap::{Parser, ValueEnum};
 use dataplane_abi::ids::WorkerId;
 use dataplane_forward::{Config, mesh};
 use dataplane_io::open::Backend;
-use dataplane_keeper::{Handed, Role};
+use dataplane_keeper::{Handed, REOPEN, Role};
 use dataplane_shm::allocation::Counting;
 use dataplane_shm::{Access, AttachFds, Segment};
+use rustix::thread::CapabilitySet;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use tracing_subscriber::EnvFilter;
 
@@ -74,7 +78,11 @@ fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .init();
     match run(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(End::Asked) => ExitCode::SUCCESS,
+        Ok(End::Lost) => {
+            tracing::warn!("the interface is gone: started again, the data plane serves without it");
+            ExitCode::from(REOPEN)
+        }
         Err(error) => {
             tracing::error!("{error:#}");
             ExitCode::FAILURE
@@ -82,16 +90,23 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: &Arguments) -> anyhow::Result<()> {
+/// Why the process ends where nothing is wrong with it.
+enum End {
+    Asked,
+    /// The interface is gone.
+    Lost,
+}
+
+fn run(arguments: &Arguments) -> anyhow::Result<End> {
     // Nobody would restart an orphan, and its port would stay taken. Killed, and not asked: one that hangs or is stopped has
     // to go too, and it has nothing to finish.
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
         .context("cannot follow the keeper")?;
     rustix::thread::set_no_new_privs(true).context("cannot give up new privileges")?;
-    let (stop, is_asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let flags = Flags::default();
     for signal in [SIGTERM, SIGINT] {
         // Asked before stopped: who sees the end knows why.
-        for flag in [&is_asked, &stop] {
+        for flag in [&flags.is_asked, &flags.stop] {
             signal_hook::flag::register(signal, Arc::clone(flag)).context("cannot take signals")?;
         }
     }
@@ -103,14 +118,26 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     anyhow::ensure!(sockets == usize::from(workers), "{sockets} UDP sockets were handed over for {workers} workers");
     succession::take_over(&segment, workers);
     segment.state().dataplane_starts.fetch_add(1, Ordering::AcqRel);
-    let threads = spawn(arguments, &mut handed, &segment, workers, &stop)?;
+    let threads = spawn(arguments, &mut handed, &segment, workers, &flags)?;
+    powers::keep(CapabilitySet::empty());
     announce(arguments, &segment, workers, &threads);
     for thread in threads {
         let _ = thread.join();
     }
     // A worker that ends while nobody asked takes the process with it; the keeper starts it again.
-    anyhow::ensure!(is_asked.load(Ordering::Relaxed), "a worker ended");
-    Ok(())
+    if flags.is_asked.load(Ordering::Relaxed) {
+        return Ok(End::Asked);
+    }
+    anyhow::ensure!(flags.is_lost.load(Ordering::Relaxed), "a worker ended");
+    Ok(End::Lost)
+}
+
+/// What the threads tell each other.
+#[derive(Default)]
+struct Flags {
+    stop: Arc<AtomicBool>,
+    is_asked: Arc<AtomicBool>,
+    is_lost: Arc<AtomicBool>,
 }
 
 /// Says that packets are forwarded, once every worker turns.
@@ -142,7 +169,7 @@ fn spawn(
     handed: &mut Handed,
     segment: &Segment,
     workers: u16,
-    stop: &Arc<AtomicBool>,
+    flags: &Flags,
 ) -> anyhow::Result<Vec<JoinHandle<()>>> {
     let wakes: Arc<Vec<OwnedFd>> =
         Arc::new((0..workers).map(|index| handed.take(&format!("wake{index}"))).collect::<Result<_, _>>()?);
@@ -161,6 +188,8 @@ fn spawn(
         is_busy: arguments.busy_poll,
     };
     let seed = seed()?;
+    let lanes = fast_path::open(handed, segment, &flags.stop);
+    let mut lanes = lanes.into_iter().flatten();
     let mut threads = Vec::new();
     for (index, peers) in (0..workers).zip(mesh(usize::from(workers)).context("cannot make the workers' rings")?) {
         let thread = WorkerThread {
@@ -175,7 +204,9 @@ fn spawn(
             socket: handed.take(&format!("udp{index}"))?,
             wakes: Arc::clone(&wakes),
             control: Arc::clone(&control),
-            stop: Arc::clone(stop),
+            lane: lanes.next(),
+            stop: Arc::clone(&flags.stop),
+            is_lost: Arc::clone(&flags.is_lost),
         };
         let name = format!("worker-{index}");
         threads

@@ -4,22 +4,29 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use anyhow::Context;
 use crossbeam::utils::Backoff;
 use dataplane_abi::counters::WorkerCounters;
 use dataplane_forward::{Config, Effects, Peers, Worker};
-use dataplane_io::open::{Backend, SocketPort, open_socket_port};
+use dataplane_io::open::{Backend, open_socket_port};
 use dataplane_io::port::Port;
+use dataplane_io::set::PortSet;
 use dataplane_io::socket::SocketConfig;
 use dataplane_io::wait::Wait;
+use dataplane_io::xdp::XdpPort;
 use dataplane_shm::Segment;
 use dataplane_shm::allocation::allocations;
+use rustix::thread::CapabilitySet;
 
 use crate::clock::{Wall, mono_ns};
+use crate::fast_path::Lane;
+use crate::gate::Gate;
 use crate::latency::Latency;
 use crate::pinning;
+use crate::powers;
 use crate::priority;
 use crate::stopwatch::{Core, Progress, Stopwatch, Timed};
 
@@ -49,9 +56,12 @@ pub(crate) struct WorkerThread {
     pub(crate) segment: Segment,
     pub(crate) peers: Peers,
     pub(crate) socket: OwnedFd,
+    pub(crate) lane: Option<Lane>,
     pub(crate) wakes: Arc<Vec<OwnedFd>>,
     pub(crate) control: Arc<OwnedFd>,
     pub(crate) stop: Arc<AtomicBool>,
+    /// Set where the interface is gone.
+    pub(crate) is_lost: Arc<AtomicBool>,
 }
 
 impl WorkerThread {
@@ -81,10 +91,15 @@ impl WorkerThread {
         {
             tracing::warn!(worker = id.0, "normal scheduling, other programs delay packets: {reason}");
         }
-        let (port, fallback) = open_socket_port(self.socket, self.options.backend, SocketConfig::default())?;
+        powers::keep(CapabilitySet::empty());
+        let config = SocketConfig::default();
+        let (socket_port, fallback) = open_socket_port(self.socket, self.options.backend, config)?;
         if let Some(fallback) = fallback {
             tracing::warn!(worker = id.0, "{fallback}");
         }
+        counters.socket_port.store(socket_port.kind() as u64, Ordering::Relaxed);
+        let (xdp_port, gate) = self.lane.map_or((None, None), |lane| (Some(lane.port), Some(lane.gate)));
+        let port = PortSet::new(socket_port, xdp_port, config.paths);
         counters.port.store(port.kind() as u64, Ordering::Relaxed);
         let mut wall = Wall::new();
         let now = wall.now();
@@ -95,8 +110,11 @@ impl WorkerThread {
         // the socket since a predecessor's end comes from strangers, and another worker's interest is in unknown streams.
         while worker.apply_changes(wall.now()) && !self.stop.load(Ordering::Relaxed) {}
         let mut turning = Turning {
+            segment: &segment,
             worker,
+            shares: Shares::of(counters),
             port: Timed::new(port),
+            gate,
             wall,
             latency: Latency::new()?,
             core: Core::default(),
@@ -106,11 +124,16 @@ impl WorkerThread {
             wakes: &self.wakes,
             control: &self.control,
         };
+        turning.open_gate(counters)?;
         counters.running.store(1, Ordering::Release);
         let allocations_before = allocations();
         while !self.stop.load(Ordering::Relaxed) {
             let is_idle = turning.turn(counters);
             counters.allocations.store(allocations().wrapping_sub(allocations_before), Ordering::Relaxed);
+            if turning.port.port.is_lost() {
+                self.is_lost.store(true, Ordering::Relaxed);
+                break;
+            }
             if is_idle && !self.options.is_busy {
                 turning.rest(counters, self.wakes.get(id.index()));
             }
@@ -129,10 +152,34 @@ impl Drop for LastWord {
     }
 }
 
+/// What predecessors counted: a port counts from its start.
+struct Shares {
+    rx_by_xdp: u64,
+    tx_by_xdp: u64,
+}
+
+impl Shares {
+    fn of(counters: &WorkerCounters) -> Self {
+        let load = |cell: &AtomicU64| cell.load(Ordering::Relaxed);
+        Self { rx_by_xdp: load(&counters.rx_by_xdp), tx_by_xdp: load(&counters.tx_by_xdp) }
+    }
+
+    fn show(&self, counters: &WorkerCounters, port: &PortSet) {
+        let counts = port.counts();
+        counters.rx_by_xdp.store(self.rx_by_xdp.wrapping_add(counts.rx_xdp), Ordering::Relaxed);
+        counters.tx_by_xdp.store(self.tx_by_xdp.wrapping_add(counts.tx_xdp), Ordering::Relaxed);
+        let discarded = port.socket().rx_discarded().wrapping_add(port.xdp().map_or(0, XdpPort::rx_discarded));
+        counters.rx_discarded.store(discarded, Ordering::Relaxed);
+    }
+}
+
 /// A worker's thread in motion.
 struct Turning<'t> {
+    segment: &'t Segment,
     worker: Worker,
-    port: Timed<SocketPort>,
+    shares: Shares,
+    port: Timed<PortSet>,
+    gate: Option<Gate>,
     wall: Wall,
     latency: Latency,
     core: Core,
@@ -160,6 +207,9 @@ impl Turning<'_> {
             self.worker.receive(&self.port, received, now);
             self.port.release();
         }
+        if let Some(gate) = &mut self.gate {
+            gate.follow(&mut self.worker, self.segment, counters, now.mono_ns);
+        }
         let (frames, is_left) = self.tiles(now.mono_ns, received, &mut watch);
         is_more |= is_left;
         let now = self.wall.now();
@@ -167,6 +217,7 @@ impl Turning<'_> {
         let effects = self.worker.take_effects();
         self.wake(effects);
         counters.rx_overflow.store(self.port.rx_overflow(), Ordering::Relaxed);
+        self.shares.show(counters, &self.port.port);
         self.latency.publish(counters, now.mono_ns);
         let ended_ns = mono_ns();
         watch.mark(ended_ns, self.progress(), sent);
@@ -182,6 +233,14 @@ impl Turning<'_> {
             return false;
         }
         true
+    }
+
+    /// Tells the classifier what a predecessor had admitted, then lets it redirect: a redirected packet finds a worker that
+    /// knows its flow.
+    fn open_gate(&mut self, counters: &WorkerCounters) -> anyhow::Result<()> {
+        let (Some(gate), Some(xdp)) = (&mut self.gate, self.port.port.xdp()) else { return Ok(()) };
+        gate.follow(&mut self.worker, self.segment, counters, mono_ns());
+        gate.admit_sockets(xdp).context("the classifier does not take the sockets")
     }
 
     fn progress(&self) -> Progress {

@@ -17,6 +17,7 @@ mod drops;
 mod follow;
 #[cfg(test)]
 mod golden;
+mod interface;
 mod latency;
 mod ledger;
 mod processes;

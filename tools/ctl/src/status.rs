@@ -9,6 +9,7 @@ use dataplane_abi::segment::key_records;
 use dataplane_shm::Segment;
 use serde::Serialize;
 
+use crate::interface::{self, InterfaceStatus};
 use crate::ledger::{CohortLedger, Ledger, ReceiveLedger, load};
 use crate::processes::Processes;
 
@@ -70,6 +71,10 @@ counts! {
     rescans <- rescans,
     doorbells_lost <- doorbells_lost,
     tx_errors <- tx_errors,
+    rx_by_xdp <- rx_by_xdp,
+    tx_by_xdp <- tx_by_xdp,
+    rx_discarded <- rx_discarded,
+    classifier_errors <- classifier_errors,
 }
 
 /// Forwarding latency since the worker's start (arrival → given to the kernel), µs; renewed once per second.
@@ -98,6 +103,8 @@ pub(crate) struct WorkerStatus {
     pub(crate) cpu: Option<u64>,
     /// `uring`, `sockets`, `xdp`, `simulated`, or `none` before one is open.
     pub(crate) port: &'static str,
+    /// The socket port beside an `xdp` port, or the same as `port`.
+    pub(crate) socket_port: &'static str,
     /// Packets that came from the port.
     pub(crate) rx_packets: u64,
     /// Longest turn by the clock, µs: whatever held it.
@@ -201,6 +208,8 @@ pub(crate) struct Status {
     pub(crate) problems: Vec<String>,
     /// Which way packets take, for people.
     pub(crate) fast_path: String,
+    /// Interfaces that are served past the kernel's stack.
+    pub(crate) interfaces: Vec<InterfaceStatus>,
     /// The processes.
     pub(crate) processes: Processes,
     /// One per worker.
@@ -232,11 +241,14 @@ pub(crate) fn collect(segment: &Segment, processes: Processes, now_ns: u64) -> S
     }
     totals.handed_in_flight = totals.ledger.handed.wrapping_sub(totals.ledger.taken).cast_signed();
     let state = segment.state();
-    let problems = problems(&processes, &workers);
+    let interfaces = interface::collect(segment, &totals, is_alive, now_ns);
+    let mut problems = problems(&processes, &workers);
+    problems.extend(interface::problems(&interfaces, is_alive));
     Status {
         ok: problems.is_empty(),
         problems,
         fast_path: fast_path(&workers),
+        interfaces,
         tables: tables(segment, totals.counts.flows),
         capacities: capacities(segment),
         segment: SegmentStatus {
@@ -264,6 +276,7 @@ fn worker_status(worker: u16, counters: &WorkerCounters, is_alive: bool, now_ns:
         running: is_alive && load(&counters.running) == 1,
         cpu: load(&counters.cpu).checked_sub(1),
         port: port_name(load(&counters.port)),
+        socket_port: port_name(load(&counters.socket_port)),
         rx_packets: ledger.rx,
         turn_max_us: us(load(&counters.turn_max_ns)),
         turn_work_max_us: us(load(&counters.turn_work_max_ns)),

@@ -7,8 +7,10 @@ use dataplane_abi::counters::WorkerCounters;
 use dataplane_abi::drop_reason::{DropReason, SkipReason};
 use dataplane_abi::ids::{KeyRef, WorkerId};
 use dataplane_abi::intent::{RoomIntent, TrackIntent, TransportIntent};
+use dataplane_abi::interface::store_text;
 use dataplane_abi::layout::Layout;
 use dataplane_abi::limits::Capacities;
+use dataplane_abi::xdp::XdpFate;
 use dataplane_shm::{Access, IntentWriter, Segment, SegmentFds};
 use serde_json::{Value, json};
 
@@ -87,7 +89,7 @@ fn testdata(name: &str) -> String {
 
 #[test]
 fn every_counter_of_a_worker_is_reported() {
-    const BY_HAND: [&str; 23] = [
+    const BY_HAND: [&str; 24] = [
         "version",
         "running",
         "heartbeat_ns",
@@ -110,6 +112,7 @@ fn every_counter_of_a_worker_is_reported() {
         "latency_ns",
         "cpu",
         "port",
+        "socket_port",
         "reserve",
     ];
     let fields = WorkerCounters::FIELDS.iter().map(|field| field.name);
@@ -221,6 +224,71 @@ fn in_order_is_said_only_when_nothing_is_wrong() {
         ["worker 1: receive ledger is off by 3 packets", "worker 1: send ledger is off by -1 packets"]
     );
     assert!(status.workers[0].ledger_exact);
+}
+
+/// As the keeper and the data plane describe an interface.
+fn name_interface(segment: &Segment) {
+    let (record, counters) = (segment.interface().unwrap(), segment.interface_counters().unwrap());
+    store_text(&record.name, "eth0");
+    store_text(&record.reason, "the driver of eth0 does not run XDP programs");
+    store_text(&counters.why_copy, "the classifier is attached in generic mode");
+    for (cell, value) in [
+        (&record.state, 1),
+        (&record.mode, 2),
+        (&record.queues, 1),
+        (&record.sockets, 2),
+        (&record.mtu, 1500),
+        (&counters.is_open, 1),
+        (&counters.copy_mode, 2),
+        (&counters.fates[XdpFate::RedirectFlow.index()], 900),
+        (&counters.fates[XdpFate::DropRtp.index()], 31),
+        (&counters.rx_ring_full, 4),
+        (&counters.served, 7),
+        (&counters.unserved[1], 2),
+        (&counters.unserved[4], 1),
+        (&counters.updated_ns, NOW_NS - 400_000_000),
+    ] {
+        set(cell, value);
+    }
+    for worker in 0..2 {
+        set(&segment.counters(WorkerId(worker)).unwrap().rx_by_xdp, 95);
+    }
+}
+
+#[test]
+fn an_interface_is_shown_with_its_mode_its_shares_and_its_reasons() {
+    let (fds, writable) = segment();
+    assert!(read(&fds, processes()).interfaces.is_empty(), "none was named");
+    name_interface(&writable);
+    let status = read(&fds, processes());
+    assert_eq!(status.problems, [""; 0]);
+    let json = serde_json::to_value(&status).unwrap();
+    let interface = &json["interfaces"][0];
+    for (name, value) in [
+        ("name", json!("eth0")),
+        ("mode", json!("generic")),
+        ("frames", json!("copy")),
+        ("attached", json!(true)),
+        ("open", json!(true)),
+        ("rx_share", json!(0.95)),
+        ("queues", json!(1)),
+        ("sockets", json!(2)),
+        ("paths_by_xdp", json!(7)),
+        ("age_ms", json!(400)),
+    ] {
+        assert_eq!(interface[name], value, "{name}");
+    }
+    assert_eq!(interface["fates"].as_object().unwrap().len(), XdpFate::COUNT);
+    assert_eq!(interface["fates"]["redirect_flow"], json!(900));
+    assert_eq!(interface["paths_by_socket"]["no_neighbour"], json!(1));
+    assert_eq!(interface["socket_counters"]["rx_ring_full"], json!(4));
+    let reasons: Vec<&String> = interface["paths_by_socket"].as_object().unwrap().keys().collect();
+    assert_eq!(reasons, ["local", "no_neighbour", "other_interface", "pending", "table_full", "unreachable"]);
+    golden::compare(&testdata("status-xdp.txt"), &text::status(&status));
+    set(&writable.interface_counters().unwrap().is_open, 0);
+    set(&writable.interface().unwrap().state, 2);
+    let problems = read(&fds, processes()).problems;
+    assert_eq!(problems, ["eth0 is not served past the kernel's stack: the driver of eth0 does not run XDP programs"]);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::drops::{ByReason, Drops, explain_beside, explain_dropped, explain_skipped};
+use crate::interface;
 use crate::status::{Status, Totals, WorkerStatus};
 
 /// Aligned columns: words to the left, numbers to the right.
@@ -45,6 +46,7 @@ pub(crate) fn status(status: &Status) -> String {
         verdict(status),
         processes(status),
         format!("{}\n", status.fast_path),
+        interface::show(&status.interfaces),
         workers(&status.workers),
         traffic(status),
         receive_ledger(status),

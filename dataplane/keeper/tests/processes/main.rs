@@ -6,8 +6,12 @@
 //! is there.
 #![expect(clippy::unwrap_used, clippy::tests_outside_test_module, clippy::print_stderr, reason = "tests")]
 
+mod bed;
 mod peer;
+mod powers;
 mod server;
+mod successor;
+mod xdp;
 
 use std::time::{Duration, Instant};
 
@@ -139,6 +143,34 @@ fn sigterm_and_ctrl_c_end_everything_and_leave_nothing() {
     server.start_again();
     assert_eq!(server.interrupt(), Some(0));
     assert!(!server.log().contains("started again"), "{}", server.log());
+}
+
+#[test]
+fn planes_that_somebody_else_starts_get_their_descriptors_one_at_a_time() {
+    if !server::has_planes() {
+        return;
+    }
+    let mut server = Server::start_alone();
+    let folder = server.path("").display().to_string();
+    let mut first = server.spawn_beside("millrace-dataplane", &["--runtime-dir", &folder, "--no-pin"]);
+    assert!(until(Duration::from_secs(5), || server.log().contains("data plane ready")), "{}", server.log());
+    assert_eq!(server.pid("dataplane"), first.id());
+    let second = server::run_beside("millrace-dataplane", &["--runtime-dir", &folder, "--no-pin"]);
+    assert_eq!(second.code, Some(1));
+    assert!(second.says("another process has that role and lives"), "{second:?}");
+    first.kill().unwrap();
+    first.wait().unwrap();
+    let mut third = server.spawn_beside("millrace-dataplane", &["--runtime-dir", &folder, "--no-pin"]);
+    assert!(
+        until(Duration::from_secs(5), || server.log().matches("data plane ready").count() == 2),
+        "{}",
+        server.log()
+    );
+    // Who started it ends it.
+    assert_eq!(server.terminate(), Some(0));
+    assert!(third.try_wait().unwrap().is_none());
+    third.kill().unwrap();
+    third.wait().unwrap();
 }
 
 #[test]

@@ -39,7 +39,7 @@ fn offer(identity: &Identity, direction: &str, ufrag: &str) -> String {
 
 /// Posts an offer; the answer.
 fn post(server: &Server, path: &str, offer: &str) -> String {
-    let mut stream = TcpStream::connect(("127.0.0.1", server.http_port)).unwrap();
+    let mut stream = TcpStream::connect((server.place.host, server.http_port)).unwrap();
     write!(
         stream,
         "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/sdp\r\nContent-Length: {}\r\n\
@@ -60,6 +60,8 @@ fn attribute<'a>(answer: &'a str, name: &str) -> &'a str {
 
 pub(crate) struct Peer {
     socket: UdpSocket,
+    /// The path that ends its session.
+    pub(crate) resource: String,
     username: String,
     pwd: String,
     association: Option<Association>,
@@ -80,13 +82,15 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    fn new(server: &Server, path: &str, direction: &str, ufrag: &str) -> Self {
+    pub(crate) fn new(server: &Server, path: &str, direction: &str, ufrag: &str) -> Self {
         let identity = Identity::generate().unwrap();
         let answer = post(server, path, &offer(&identity, direction, ufrag));
         let expected = Fingerprint::parse(attribute(&answer, "fingerprint")).unwrap();
         let association = Association::new(&identity, Role::Client, vec![expected], Instant::now());
         let username = format!("{}:{ufrag}", attribute(&answer, "ice-ufrag"));
-        Self::with(server, username, attribute(&answer, "ice-pwd").to_owned(), Some(association))
+        let peer = Self::with(server, username, attribute(&answer, "ice-pwd").to_owned(), Some(association));
+        let location = answer.lines().find_map(|line| line.strip_prefix("location: ")).unwrap();
+        Self { resource: location.to_owned(), ..peer }
     }
 
     /// Somebody who has never signalled.
@@ -95,11 +99,12 @@ impl Peer {
     }
 
     fn with(server: &Server, username: String, pwd: String, association: Option<Association>) -> Self {
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        socket.connect(("127.0.0.1", server.media_port)).unwrap();
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        socket.connect((server.place.host, server.media_port)).unwrap();
         socket.set_nonblocking(true).unwrap();
         Self {
             socket,
+            resource: String::new(),
             username,
             pwd,
             association,
@@ -118,6 +123,11 @@ impl Peer {
     fn send(&self, datagram: &[u8]) {
         // A full buffer or a port between two owners loses it, as a network would.
         let _ = self.socket.send(datagram);
+    }
+
+    /// Something that looks like RTP.
+    pub(crate) fn send_media(&self) {
+        self.send(&[[0x80, PT].as_slice(), &[0; 40]].concat());
     }
 
     fn check(&mut self) {
@@ -140,7 +150,7 @@ impl Peer {
     }
 
     /// Checks, reads, shakes hands.
-    fn turn(&mut self) {
+    pub(crate) fn turn(&mut self) {
         let now = Instant::now();
         if now >= self.next_check {
             self.next_check = now + CHECK;
@@ -239,6 +249,11 @@ impl Peer {
         self.next += 1;
     }
 
+    /// Frames that it has got.
+    pub(crate) fn frames(&self) -> usize {
+        self.got.len()
+    }
+
     pub(crate) fn check_is_answered(&mut self) -> bool {
         self.turn();
         self.answers > 0
@@ -247,7 +262,7 @@ impl Peer {
 
 /// A publisher and its viewer.
 pub(crate) struct Call {
-    publisher: Peer,
+    pub(crate) publisher: Peer,
     pub(crate) viewer: Peer,
     next_frame: Instant,
     first: u64,
@@ -268,7 +283,7 @@ impl Call {
         call
     }
 
-    fn step(&mut self) {
+    pub(crate) fn step(&mut self) {
         self.publisher.turn();
         self.viewer.turn();
         let now = Instant::now();
@@ -296,6 +311,18 @@ impl Call {
             self.step();
         }
         true
+    }
+
+    /// Number of the frame that is sent next.
+    pub(crate) fn next_frame_number(&self) -> u64 {
+        self.publisher.next
+    }
+
+    /// Frames since number `first` that did not arrive; those of the last moment may still be on their way.
+    pub(crate) fn lost_since(&mut self, first: u64) -> usize {
+        let last = self.publisher.next;
+        self.run(Duration::from_millis(200));
+        (first..last).filter(|number| !self.viewer.got.contains(number)).count()
     }
 
     pub(crate) fn forget_answers(&mut self) {

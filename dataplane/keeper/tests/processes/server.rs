@@ -55,7 +55,7 @@ pub(crate) fn ended(pid: u32) -> bool {
     stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']))
 }
 
-fn beside(name: &str) -> PathBuf {
+pub(crate) fn beside(name: &str) -> PathBuf {
     Path::new(KEEPER).with_file_name(name)
 }
 
@@ -84,9 +84,22 @@ impl Said {
 
 /// Runs a keeper that ends by itself.
 pub(crate) fn run(options: &[&str]) -> Said {
+    run_program(Command::new(KEEPER), options)
+}
+
+/// Runs one of the other programs, which ends by itself.
+pub(crate) fn run_beside(name: &str, options: &[&str]) -> Said {
+    run_program(Command::new(beside(name)), options)
+}
+
+/// Runs a keeper elsewhere that ends by itself.
+pub(crate) fn run_at(place: &Place, options: &[&str]) -> Said {
+    run_program(place.command(KEEPER), options)
+}
+
+fn run_program(mut command: Command, options: &[&str]) -> Said {
     let log = scratch();
     let file = File::create(&log).unwrap();
-    let mut command = Command::new(KEEPER);
     command.args(options).stdin(Stdio::null()).stdout(file.try_clone().unwrap()).stderr(file);
     let mut keeper = command.spawn().unwrap();
     let has_ended = until(START_LIMIT, || keeper.try_wait().unwrap().is_some());
@@ -98,8 +111,27 @@ pub(crate) fn run(options: &[&str]) -> Said {
     Said { code, text }
 }
 
+/// Where a server runs.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    /// Its address.
+    pub(crate) host: &'static str,
+    /// Its network namespace, if it is another one.
+    pub(crate) namespace: Option<String>,
+}
+
+impl Place {
+    fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let Some(namespace) = &self.namespace else { return Command::new(program) };
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", namespace]).arg(program);
+        command
+    }
+}
+
 pub(crate) struct Server {
     keeper: Child,
+    pub(crate) place: Place,
     folder: PathBuf,
     options: Vec<String>,
     pub(crate) media_port: u16,
@@ -107,8 +139,13 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts keeper and planes; `None` where their programs are missing.
+    /// Starts keeper and planes on this host; `None` where their programs are missing.
     pub(crate) fn start(options: &[&str]) -> Option<Self> {
+        Self::start_at(Place { host: "127.0.0.1", namespace: None }, options)
+    }
+
+    /// The same elsewhere.
+    pub(crate) fn start_at(place: Place, options: &[&str]) -> Option<Self> {
         if !has_planes() {
             return None;
         }
@@ -123,9 +160,9 @@ impl Server {
             "--media-port",
             &media_port.to_string(),
             "--listen-plain",
-            &format!("127.0.0.1:{http_port}"),
+            &format!("{}:{http_port}", place.host),
             "--media-address",
-            "127.0.0.1",
+            place.host,
             "--workers",
             "2",
             "--no-pin",
@@ -134,10 +171,31 @@ impl Server {
         .chain(options)
         .map(ToString::to_string)
         .collect();
-        let keeper = spawn(&folder, &options);
-        let mut server = Self { keeper, folder, options, media_port, http_port };
+        let keeper = spawn(&place, &folder, &options);
+        let mut server = Self { keeper, place, folder, options, media_port, http_port };
         server.wait_for_ready();
         Some(server)
+    }
+
+    /// A keeper that starts nothing.
+    pub(crate) fn start_alone() -> Self {
+        let folder = scratch();
+        std::fs::create_dir_all(&folder).unwrap();
+        let [media_port, http_port] = free_ports();
+        let runtime = folder.join("run").display().to_string();
+        let (port, place) = (media_port.to_string(), Place { host: "127.0.0.1", namespace: None });
+        let options = ["--runtime-dir", &runtime, "--media-port", &port, "--workers", "2", "--no-spawn"];
+        let options: Vec<String> = options.map(str::to_owned).to_vec();
+        let keeper = spawn(&place, &folder, &options);
+        let server = Self { keeper, place, folder, options, media_port, http_port };
+        assert!(until(START_LIMIT, || server.path("keeper.pid").exists()), "{}", server.log());
+        server
+    }
+
+    /// Starts another program, which writes into the same log.
+    pub(crate) fn spawn_beside(&self, name: &str, options: &[&str]) -> Child {
+        let log = File::options().append(true).open(self.folder.join("log")).unwrap();
+        Command::new(beside(name)).args(options).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap()
     }
 
     fn wait_for_ready(&mut self) {
@@ -150,7 +208,7 @@ impl Server {
 
     /// With the same options, after the one before has ended.
     pub(crate) fn start_again(&mut self) {
-        self.keeper = spawn(&self.folder, &self.options);
+        self.keeper = spawn(&self.place, &self.folder, &self.options);
         self.wait_for_ready();
     }
 
@@ -176,6 +234,13 @@ impl Server {
             eprintln!("{}", String::from_utf8_lossy(&output.stdout).lines().take(4).collect::<Vec<_>>().join("\n"));
         }
         output.status.code().unwrap()
+    }
+
+    /// What `millrace status --json` says.
+    pub(crate) fn report(&self) -> serde_json::Value {
+        let mut command = Command::new(beside("millrace"));
+        let output = command.args(["status", "--json", "--runtime-dir"]).arg(self.path("")).output().unwrap();
+        serde_json::from_slice(&output.stdout).unwrap()
     }
 
     /// Packets that were dropped for a reason.
@@ -207,9 +272,11 @@ impl Server {
     }
 }
 
-fn spawn(folder: &Path, options: &[String]) -> Child {
-    let log = File::create(folder.join("log")).unwrap();
-    let mut command = Command::new(KEEPER);
+fn spawn(place: &Place, folder: &Path, options: &[String]) -> Child {
+    // Appended to: others may write into it as well.
+    let _ = std::fs::remove_file(folder.join("log"));
+    let log = File::options().create(true).append(true).open(folder.join("log")).unwrap();
+    let mut command = place.command(KEEPER);
     command.args(options).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).process_group(0);
     command.spawn().unwrap()
 }
