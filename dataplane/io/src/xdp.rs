@@ -22,6 +22,7 @@ use crate::socket::SetupError;
 pub mod geometry;
 pub mod setup;
 
+mod frames;
 mod head;
 mod open;
 mod port;

@@ -3,6 +3,7 @@
 //!
 //! Two sockets: one for questions, answered one by one, and one that listens. It must never wait longer than a second,
 //! nor believe a message that the kernel did not send.
+#![expect(clippy::wildcard_enum_match_arm, reason = "the kernel's messages and attributes, open lists by nature")]
 
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};

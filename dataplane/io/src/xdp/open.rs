@@ -11,14 +11,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dataplane_abi::frames::{GEOMETRY_BYTES, frame_layout};
-use dataplane_abi::ids::WorkerId;
 use dataplane_shm::Mapping;
 use dataplane_shm::frames::FrameTable;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::fstat;
 
+use super::frames::{Frames, Keep, Lane, Nudges, Socket};
 use super::geometry::{Geometry, Mode, Pair};
-use super::port::{Keep, Lane, Nudges, Socket, XdpPort};
+use super::port::XdpPort;
 use super::ring::{self, Ring};
 use super::{XdpError, returns};
 use crate::memory::Region;
@@ -223,13 +223,9 @@ fn deal(
     let nudge = |_| eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
     let nudges: Result<Nudges, _> = (0..geometry.workers).map(nudge).collect();
     let nudges = Arc::new(nudges.map_err(SetupError::errno("eventfd"))?);
-    let mut ports = Vec::new();
-    for worker in 0..geometry.workers {
-        let region = Region::of_file("mmap of the UMEM", umem.as_fd(), 0, geometry.umem_bytes())?;
-        let mut port = XdpPort::new(*geometry, worker, (region, table.clone()), Arc::clone(next_hops), config);
-        port.set_nudges(Arc::clone(&nudges));
-        ports.push(port);
-    }
+    let workers = 0..geometry.workers;
+    let mut dealt: Vec<Frames> =
+        workers.map(|worker| Frames::new(*geometry, worker, table.clone(), Arc::clone(&nudges))).collect();
     for socket in sockets {
         let pair = socket.pair();
         let first = geometry.first_worker(pair.queue);
@@ -237,21 +233,22 @@ fn deal(
             // Received frames go to the keeper of the queue's rings, sent ones come back from it.
             let (received, from_sharer) = returns::channel(geometry.rx_frames);
             let (completed, from_keeper) = returns::channel(geometry.tx_frames);
-            if let Some(port) = ports.get_mut(usize::from(pair.worker)) {
-                port.add_lane(first, Lane { to: received, from: from_keeper, is_nudged: false });
+            if let Some(frames) = dealt.get_mut(usize::from(pair.worker)) {
+                frames.add_lane(first, Lane::new(received, from_keeper));
             }
-            if let Some(port) = ports.get_mut(usize::from(first)) {
-                port.add_lane(pair.worker, Lane { to: completed, from: from_sharer, is_nudged: false });
+            if let Some(frames) = dealt.get_mut(usize::from(first)) {
+                frames.add_lane(pair.worker, Lane::new(completed, from_sharer));
             }
         }
-        if let Some(port) = ports.get_mut(usize::from(pair.worker)) {
-            port.add_socket(socket);
+        if let Some(frames) = dealt.get_mut(usize::from(pair.worker)) {
+            frames.add_socket(socket);
         }
     }
-    for port in &mut ports {
-        port.claim_frames();
-    }
-    Ok(ports)
+    let port = |frames| {
+        let region = Region::of_file("mmap of the UMEM", umem.as_fd(), 0, geometry.umem_bytes())?;
+        Ok(XdpPort::new(frames, region, Arc::clone(next_hops), config))
+    };
+    dealt.into_iter().map(port).collect()
 }
 
 /// What the kernel has counted for one socket since it was made.
@@ -306,9 +303,4 @@ impl Statistics {
             })
         })
     }
-}
-
-/// A worker's identity in the frame table.
-pub(super) const fn id(worker: u16) -> WorkerId {
-    WorkerId(worker)
 }

@@ -231,11 +231,11 @@ fn nothing_is_allocated_per_packet() {
         let back = flow(NEAR_V4, FAR_V4, PORT, peer.local_addr().unwrap().port());
         let path = open_served(port, &back, 0, 0);
         let wake = rustix::event::eventfd(0, rustix::event::EventfdFlags::NONBLOCK).unwrap();
-        let bytes = payload(1);
+        let (bytes, here) = (payload(1), std::net::SocketAddr::from(([10, 9, 0, 1], PORT)));
         let before = crate::allocations();
         let mut received = 0;
         for _ in 0..200 {
-            peer.send_to(&bytes, ("10.9.0.1", PORT)).unwrap();
+            peer.send_to(&bytes, here).unwrap();
             let another = port.open_path(&back, 0, Ecn(0)).unwrap();
             for _ in 0..20 {
                 assert!(port.reserve(path, 1000).is_some());
