@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use serde_json::{Value, json};
 use tokio::net::UdpSocket;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use crate::media::Sources;
 use crate::numbers::Numbers;
@@ -73,6 +74,8 @@ pub(crate) struct Outcome {
     pub(crate) repeated: u64,
     /// Packets whose SSRC no slot has.
     pub(crate) strange: u64,
+    /// Times that its WebSocket was lost and came back.
+    pub(crate) resumed: u64,
     pub(crate) nacks_sent: u64,
     pub(crate) plis_sent: u64,
     pub(crate) keyframes_asked: u64,
@@ -84,9 +87,16 @@ pub(crate) struct Outcome {
     pub(crate) time: Duration,
 }
 
+/// A connection that takes up where the last one ended.
+type Resuming = JoinHandle<Result<(Client, Value)>>;
+
 /// A bot in a room.
 struct Bot {
-    client: Client,
+    shared: Arc<Shared>,
+    /// `None` while a new one is made.
+    client: Option<Client>,
+    resuming: Option<Resuming>,
+    token: String,
     socket: UdpSocket,
     transport: Transport,
     room: Room,
@@ -134,7 +144,7 @@ pub(crate) async fn live(
 
 impl Bot {
     /// Joins, offers and takes the answer.
-    async fn enter(shared: &Shared, number: usize, publishes: bool) -> Result<Self> {
+    async fn enter(shared: &Arc<Shared>, number: usize, publishes: bool) -> Result<Self> {
         let mut numbers = Numbers::new(u64::try_from(number).unwrap_or(0) + 1);
         let cname = format!("bot-{number}");
         let socket = UdpSocket::bind((shared.local, 0)).await.context("a UDP socket")?;
@@ -166,7 +176,10 @@ impl Bot {
         room.set_slots(&answer.slots);
         let now = Instant::now();
         Ok(Self {
-            client,
+            shared: Arc::clone(shared),
+            client: Some(client),
+            resuming: None,
+            token: joined["resume"].as_str().unwrap_or_default().to_owned(),
             socket,
             transport,
             room,
@@ -194,7 +207,8 @@ impl Bot {
                 self.outcome.time = self.secured.map(|at| at.elapsed()).unwrap_or_default();
             }
             if stage == Phase::Leaving {
-                return self.client.ask("leave", json!({})).await.map(|_| ());
+                let client = self.client.as_mut().context("the WebSocket was lost and did not come back")?;
+                return client.ask("leave", json!({})).await.map(|_| ());
             }
             let wake = self.wake(stage);
             tokio::select! {
@@ -207,7 +221,11 @@ impl Bot {
                         self.receive(&buffer[..len], from)?;
                     }
                 }
-                message = self.client.next() => self.hear(&message?).await?,
+                message = next_of(&mut self.client) => match message {
+                    Ok(message) => self.hear(&message).await?,
+                    Err(_) => self.resume_later(),
+                },
+                resumed = finish(&mut self.resuming) => self.resumed(resumed?).await?,
                 () = tokio::time::sleep_until(wake.into()) => {}
                 changed = phase.changed() => changed.context("the run is over")?,
             }
@@ -369,11 +387,36 @@ impl Bot {
     /// Fills slots; one request at a time.
     async fn subscribe(&mut self) -> Result<()> {
         if self.subscribing.is_none()
+            && self.client.is_some()
             && let Some(request) = self.room.fill()
         {
-            self.subscribing = Some(self.client.send("subscribe", request).await?);
+            match &mut self.client {
+                Some(client) => self.subscribing = Some(client.send("subscribe", request).await?),
+                None => bail!("nobody to ask"),
+            }
         }
         Ok(())
+    }
+
+    /// The WebSocket is lost; media goes on while another one is made.
+    fn resume_later(&mut self) {
+        self.client = None;
+        self.subscribing = None;
+        let (shared, token) = (Arc::clone(&self.shared), self.token.clone());
+        let resuming = async move { connect_and_join(&shared, &json!({"resume": token})).await };
+        self.resuming = Some(tokio::spawn(resuming));
+    }
+
+    /// The room goes on as the server has it.
+    async fn resumed(&mut self, (client, joined): (Client, Value)) -> Result<()> {
+        if joined["transport"] != "kept" {
+            bail!("resumed, but the transport is {}", joined["transport"]);
+        }
+        self.outcome.resumed += 1;
+        self.client = Some(client);
+        joined["resume"].as_str().unwrap_or_default().clone_into(&mut self.token);
+        self.room.refresh(&joined);
+        self.subscribe().await
     }
 
     async fn flush(&mut self) {
@@ -400,9 +443,32 @@ impl Bot {
     }
 }
 
-/// Connects and joins; a server that is busy is asked again.
+/// The next message; never, without a connection.
+async fn next_of(client: &mut Option<Client>) -> Result<Value> {
+    match client {
+        Some(client) => client.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What a connection that resumes came to; never, where there is none.
+async fn finish(resuming: &mut Option<Resuming>) -> Result<(Client, Value)> {
+    match resuming {
+        Some(running) => {
+            let result = running.await;
+            *resuming = None;
+            result.context("resume")?
+        }
+        None => std::future::pending().await,
+    }
+}
+
 async fn join(shared: &Shared, name: &str) -> Result<(Client, Value)> {
-    let request = json!({"room": shared.room, "name": name, "token": shared.token});
+    connect_and_join(shared, &json!({"room": shared.room, "name": name, "token": shared.token})).await
+}
+
+/// Connects and joins; a server that is busy or away is asked again.
+async fn connect_and_join(shared: &Shared, request: &Value) -> Result<(Client, Value)> {
     let mut tries = 0;
     loop {
         let error = match Client::connect(&shared.place).await {

@@ -46,6 +46,21 @@ impl Room {
         self.slots = slots.iter().map(empty).collect();
     }
 
+    /// From the reply to a `join` that resumes: the room as it is, and what the slots show.
+    pub(crate) fn refresh(&mut self, joined: &Value) {
+        self.tracks.clear();
+        for participant in joined["participants"].as_array().into_iter().flatten() {
+            self.add_participant(participant);
+        }
+        let shown = |mid: &str| {
+            let mut slots = joined["slots"].as_array().into_iter().flatten();
+            slots.find(|slot| slot["mid"] == mid).and_then(|slot| slot["track"].as_str()).map(str::to_owned)
+        };
+        for slot in &mut self.slots {
+            slot.shows = shown(&slot.mid);
+        }
+    }
+
     fn add_participant(&mut self, participant: &Value) {
         let owner = participant["id"].as_str().unwrap_or_default();
         for track in participant["tracks"].as_array().into_iter().flatten() {
@@ -141,6 +156,18 @@ mod tests {
         assert!(room.hear(&event));
         assert_eq!(room.fill(), Some(json!({"slots": [{"mid": "4", "track": "v2"}]})));
         assert_eq!(room.shown(), 3);
+    }
+
+    #[test]
+    fn a_room_that_is_resumed_is_taken_as_it_is() {
+        let mut room = Room::new(&joined(), 0);
+        room.set_slots(&[slot("2", false), slot("3", true)]);
+        assert!(room.fill().is_some());
+        let mut later = joined();
+        later["slots"] = json!([{"mid": "3", "track": "v1"}, {"mid": "2", "track": null}]);
+        room.refresh(&later);
+        assert_eq!(room.shown(), 1);
+        assert_eq!(room.fill(), Some(json!({"slots": [{"mid": "2", "track": "a1"}]})));
     }
 
     #[test]
