@@ -69,9 +69,9 @@ fn layout_is_the_one_of_the_snapshot() {
 /// `docs/ABI.md`: every record with the comments of its source.
 fn markdown() -> String {
     let mut text = String::from(HEAD);
-    write!(
+    writeln!(
         text,
-        "ABI version {ABI_VERSION}, fingerprint `{FINGERPRINT:#018x}`, map layout version {}.\n",
+        "ABI version {ABI_VERSION}, fingerprint `{FINGERPRINT:#018x}`, map layout version {}.",
         xdp::XDP_VERSION
     )
     .unwrap();
