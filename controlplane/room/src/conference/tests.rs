@@ -2,7 +2,7 @@
 //! What no command shows: that the books inside do not grow.
 
 use super::*;
-use crate::IceCredentials;
+use crate::{Direction, IceCredentials, LeaveReason, Publish, Watch};
 
 fn transport(id: u64, direction: Direction) -> TransportSpec {
     let credentials = || IceCredentials { ufrag: String::new(), pwd: String::new() };
@@ -46,4 +46,5 @@ fn a_publisher_forgets_the_viewers_that_leave() {
     };
     assert!(viewers.is_empty(), "{viewers:?}");
     assert_eq!(conference.deadlines.len(), 1, "the publisher's own");
+    assert!(conference.places.is_empty() && conference.receivers.is_empty() && conference.tracks.is_empty());
 }

@@ -61,9 +61,9 @@ fn settle(bed: &Bed, records: Vec<Record>, change: impl FnOnce(&mut Found)) -> (
 }
 
 fn ended(outcome: &Outcome) -> Vec<(u64, LeaveReason)> {
-    let left = |event: &controlplane_room::Event| match event.kind {
-        EventKind::Left(reason) => Some((event.transport.0, reason)),
-        _ => None,
+    let left = |event: &controlplane_room::Event| {
+        let EventKind::Left(reason) = event.kind else { return None };
+        Some((event.transport.0, reason))
     };
     outcome.events.iter().filter_map(left).collect()
 }
