@@ -2,7 +2,7 @@
 // The media of one participant: what is sent, which slots show what. Whoever uses it says what should be; a single loop
 // makes it so, one step after the other, and begins again where a step was lost with the connection.
 
-import { addSender, addSlot, newPeer, shortened } from "./peer.js";
+import { addSender, addSlot, fitCamera, newPeer, shortened } from "./peer.js";
 import { RequestError } from "./protocol.js";
 import { assign, slotsFor } from "./slots.js";
 
@@ -29,11 +29,21 @@ const REST_MS = 3000;
  * @typedef {import("./slots.js").Slot & {transceiver: RTCRtpTransceiver}} MediaSlot
  */
 
+/** @returns {Sending} */
+function notSent() {
+  return { track: null, muted: true, told: null, transceiver: null, id: null };
+}
+
 /** Events: `slots` (what is shown changed), `link` (the media connection's state changed), `problem` (`{error}`). */
 export class Call extends EventTarget {
   #connection;
   /** @type {RTCPeerConnection | null} */ #pc = null;
-  /** @type {Map<Source, Sending>} */ #sending = new Map();
+  /**
+   * Microphone and camera have their sections from the first offer on, silent where there is no device: turning one on
+   * takes no offer, and Chromium takes no simulcast that comes later than slots.
+   * @type {Map<Source, Sending>}
+   */
+  #sending = new Map([["microphone", notSent()], ["camera", notSent()]]);
   /** @type {Record<Kind, MediaSlot[]>} */ #slots = { audio: [], video: [] };
   /** @type {Record<Kind, Wanted[]>} */ #wanted = { audio: [], video: [] };
   /** @type {Map<string, number>} */ #refused = new Map();
@@ -101,15 +111,13 @@ export class Call extends EventTarget {
     const sending = this.#sending.get(source);
     if (sending === undefined) {
       if (track === null) return;
-      this.#sending.set(source, { track, muted, told: null, transceiver: null, id: null });
+      this.#sending.set(source, { ...notSent(), track, muted });
       this.#needsOffer = true;
     } else {
       sending.muted = muted;
       if (sending.track !== track) {
         sending.track = track;
-        void sending.transceiver?.sender.replaceTrack(track).catch(() => {});
-        // A section that was not worth offering without a track is now.
-        if (sending.transceiver === null && track !== null) this.#needsOffer = true;
+        void sending.transceiver?.sender.replaceTrack(track).then(() => this.#fit(sending)).catch(() => {});
       }
     }
     this.#work();
@@ -224,7 +232,7 @@ export class Call extends EventTarget {
     this.#needsPeer = true;
     this.#needsOffer = false;
     for (const [source, sending] of this.#sending) {
-      if (sending.transceiver !== null || sending.track === null) continue;
+      if (sending.transceiver !== null) continue;
       sending.transceiver = addSender(pc, source, sending.track);
     }
     for (const kind of /** @type {Kind[]} */ (["audio", "video"])) {
@@ -241,10 +249,19 @@ export class Call extends EventTarget {
     const answer = await this.#connection.request({ type: "offer", sdp, restart: isNew, tracks });
     if (this.#pc !== pc) return;
     await pc.setRemoteDescription({ type: "answer", sdp: answer.sdp });
+    await this.#fit(this.#sending.get("camera"));
     this.#needsPeer = false;
     this.#answered(answer);
     if (isNew) this.#expectMedia(pc);
     this.#changed("slots");
+  }
+
+  /** @param {Sending | undefined} sending */
+  async #fit(sending) {
+    if (sending === undefined || sending !== this.#sending.get("camera")) return;
+    const { track, transceiver } = sending;
+    // What is refused stays as it was offered.
+    if (track !== null && transceiver !== null) await fitCamera(transceiver.sender, track).catch(() => {});
   }
 
   /** @param {{tracks?: {mid: string, track: string}[], rejected?: {mid: string, reason: string}[]}} answer */

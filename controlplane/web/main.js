@@ -95,7 +95,7 @@ async function enter(name, entry, token) {
     media.stop();
     media.isMicOn = media.isCamOn = false;
   }
-  const next = new Meeting({ room: name, name: entry.name, token: entry.token, resume: token }, media, entry.isListener);
+  const next = new Meeting({ room: name, name: entry.name, token: entry.token, resume: token }, media);
   next.addEventListener("ended", (event) => ended(next, detail(event).reason));
   await next.join();
   meeting = next;

@@ -27,20 +27,17 @@ export class Meeting extends EventTarget {
   /** @type {LevelMeter | null} */ #meter = null;
   /** @type {MediaStreamTrack | null} */ #metered = null;
   /** @type {any} */ #timer = undefined;
-  #isListener;
 
   /**
    * @param {{room: string, name: string, token?: string, resume?: string}} wish
    * @param {import("./local_media.js").LocalMedia} media
-   * @param {boolean} isListener
    */
-  constructor(wish, media, isListener) {
+  constructor(wish, media) {
     super();
     this.wish = wish;
     this.room = wish.room;
     this.name = wish.name;
     this.#media = media;
-    this.#isListener = isListener;
     this.connection = new Connection(socketUrl(location));
     this.call = new Call(this.connection);
   }
@@ -54,15 +51,21 @@ export class Meeting extends EventTarget {
     this.call.addEventListener("slots", () => this.#tell("media"));
     this.call.addEventListener("link", () => this.#tell("link"));
     this.call.addEventListener("problem", (event) => this.#tell("problem", detail(event)));
-    this.#send();
-    await this.connection.join(this.wish);
     this.#media.addEventListener("change", this.#send);
     addEventListener("online", this.#hurry);
     addEventListener("offline", this.#hurry);
+    this.#send();
+    try {
+      await this.connection.join(this.wish);
+    } catch (error) {
+      this.#close();
+      throw error;
+    }
     this.#timer = setInterval(() => this.#listen(), LEVELS_EVERY_MS);
   }
 
   async leave() {
+    keepMeeting(null);
     const gone = this.connection.leave();
     this.#close();
     await gone;
@@ -105,8 +108,8 @@ export class Meeting extends EventTarget {
   /** Brings what is sent in line with what is open here. */
   #send = () => {
     const media = this.#media;
-    if (!this.#isListener || media.microphone !== null) this.call.send("microphone", media.microphone, !media.isMicOn || media.microphone === null);
-    if (!this.#isListener || media.camera !== null) this.call.send("camera", media.camera, media.camera === null);
+    this.call.send("microphone", media.microphone, !media.isMicOn || media.microphone === null);
+    this.call.send("camera", media.camera, media.camera === null);
     this.#sendOrStop("screen", media.screen);
     this.#sendOrStop("screen-audio", media.screenSound);
     this.#tell("media");
@@ -147,6 +150,7 @@ export class Meeting extends EventTarget {
 
   /** @param {string} reason */
   #ended(reason) {
+    keepMeeting(null);
     this.#close();
     this.#tell("ended", { reason });
   }
@@ -159,7 +163,6 @@ export class Meeting extends EventTarget {
     removeEventListener("online", this.#hurry);
     removeEventListener("offline", this.#hurry);
     this.call.close();
-    keepMeeting(null);
   }
 
   /** @param {string} type @param {unknown} [about] */

@@ -7,6 +7,21 @@
 const VIDEO_CODECS = ["video/VP8", "video/H264", "video/VP9", "video/rtx"];
 const AUDIO_CODECS = ["audio/opus"];
 
+/** Simulcast of a camera, the smallest first; from this height on there are three. */
+const LARGE_HEIGHT = 540;
+/** @type {RTCRtpEncodingParameters[]} */
+const LARGE = [
+  { rid: "l", active: true, scaleResolutionDownBy: 4, maxBitrate: 150_000 },
+  { rid: "m", active: true, scaleResolutionDownBy: 2, maxBitrate: 500_000 },
+  { rid: "h", active: true, scaleResolutionDownBy: 1, maxBitrate: 1_700_000 },
+];
+/** @type {RTCRtpEncodingParameters[]} */
+const SMALL = [
+  { rid: "l", active: true, scaleResolutionDownBy: 2, maxBitrate: 150_000 },
+  { rid: "m", active: true, scaleResolutionDownBy: 1, maxBitrate: 600_000 },
+  { rid: "h", active: false, scaleResolutionDownBy: 1, maxBitrate: 600_000 },
+];
+
 /** @returns {boolean} */
 export function hasWebRtc() {
   return typeof RTCPeerConnection !== "undefined";
@@ -21,14 +36,16 @@ export function newPeer() {
 /**
  * @param {RTCPeerConnection} pc
  * @param {Source} source
- * @param {MediaStreamTrack} track
+ * @param {MediaStreamTrack | null} track
  * @returns {RTCRtpTransceiver}
  */
 export function addSender(pc, source, track) {
-  const sendEncodings = encodingsFor(source, track);
-  const init = /** @type {RTCRtpTransceiverInit} */ ({ direction: "sendonly", streams: [new MediaStream([track])] });
-  const transceiver = pc.addTransceiver(track, sendEncodings.length > 0 ? { ...init, sendEncodings } : init);
-  prefer(transceiver, track.kind === "video" ? ["video/VP8", "video/rtx"] : AUDIO_CODECS);
+  const kind = source === "camera" || source === "screen" ? "video" : "audio";
+  const init = /** @type {RTCRtpTransceiverInit} */ ({ direction: "sendonly", streams: [new MediaStream()] });
+  if (source === "camera") init.sendEncodings = LARGE.map((encoding) => ({ ...encoding }));
+  if (source === "screen") init.sendEncodings = [{ maxBitrate: 2_500_000 }];
+  const transceiver = pc.addTransceiver(track ?? kind, init);
+  prefer(transceiver, kind === "video" ? ["video/VP8", "video/rtx"] : AUDIO_CODECS);
   return transceiver;
 }
 
@@ -40,28 +57,20 @@ export function addSlot(pc, kind) {
 }
 
 /**
- * Simulcast for a camera, by its size, the smallest first: l, m, h.
+ * Makes what is sent of a camera fit its size: of a small one only two encodings, or a browser that sends fewer than it
+ * was asked for would leave out the largest.
  *
- * @param {Source} source
+ * @param {RTCRtpSender} sender
  * @param {MediaStreamTrack} track
- * @returns {RTCRtpEncodingParameters[]}
  */
-function encodingsFor(source, track) {
-  if (source === "screen") return [{ maxBitrate: 2_500_000 }];
-  if (source !== "camera") return [];
+export async function fitCamera(sender, track) {
   const { width = 0, height = 0 } = track.getSettings();
-  const short = Math.min(width, height);
-  if (short >= 540) {
-    return [
-      { rid: "l", scaleResolutionDownBy: 4, maxBitrate: 150_000 },
-      { rid: "m", scaleResolutionDownBy: 2, maxBitrate: 500_000 },
-      { rid: "h", scaleResolutionDownBy: 1, maxBitrate: 1_700_000 },
-    ];
-  }
-  return [
-    { rid: "l", scaleResolutionDownBy: 2, maxBitrate: 150_000 },
-    { rid: "m", scaleResolutionDownBy: 1, maxBitrate: 600_000 },
-  ];
+  const wanted = Math.min(width, height) >= LARGE_HEIGHT ? LARGE : SMALL;
+  const parameters = sender.getParameters();
+  const isSame = parameters.encodings?.every((encoding, at) => encoding.active === wanted[at]?.active && encoding.scaleResolutionDownBy === wanted[at]?.scaleResolutionDownBy);
+  if (isSame || parameters.encodings?.length !== wanted.length) return;
+  for (const [at, encoding] of parameters.encodings.entries()) Object.assign(encoding, wanted[at]);
+  await sender.setParameters(parameters);
 }
 
 /** @param {RTCRtpTransceiver} transceiver @param {string[]} order media types; where the browser cannot choose, all stay */
