@@ -63,6 +63,8 @@ pub(crate) struct FastPath {
     wish: Wish,
     segment: Segment,
     attached: Mutex<Option<Attached>>,
+    /// Number of the interface when it was tried last and refused; 0 = there was none.
+    refused_on: AtomicU64,
     /// What was said last about its absence, so that it is said once.
     said: Mutex<String>,
 }
@@ -70,7 +72,8 @@ pub(crate) struct FastPath {
 impl FastPath {
     /// Attaches where it can be; why not otherwise.
     pub(crate) fn open(wish: Wish, segment: Segment) -> (Self, Result<(), String>) {
-        let path = Self { wish, segment, attached: Mutex::new(None), said: Mutex::new(String::new()) };
+        let (attached, said) = (Mutex::new(None), Mutex::new(String::new()));
+        let path = Self { wish, segment, attached, refused_on: AtomicU64::new(0), said };
         let result = path.attach(&mut path.lock());
         (path, result)
     }
@@ -106,6 +109,12 @@ impl FastPath {
         }
     }
 
+    /// Whether the interface has come (back) since the classifier could not be put on it.
+    pub(crate) fn is_back(&self) -> bool {
+        let now = || Interface::named(&self.wish.interface).map_or(0, |interface| u64::from(interface.index));
+        self.lock().is_none() && now() != 0 && now() != self.refused_on.load(Ordering::Relaxed)
+    }
+
     /// Says why the sockets serve, once for each reason.
     pub(crate) fn complain(&self, why: &str) {
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
@@ -130,6 +139,8 @@ impl FastPath {
                 Ok(())
             }
             Err(error) => {
+                let there = Interface::named(&self.wish.interface).map_or(0, |interface| u64::from(interface.index));
+                self.refused_on.store(there, Ordering::Relaxed);
                 let why = format!("{error:#}");
                 self.describe(2, None, &why);
                 Err(why)

@@ -63,6 +63,11 @@ impl Held {
         Ok(())
     }
 
+    /// Whether a data plane that starts now would get an AF_XDP port which the running one has not.
+    pub(crate) fn is_interface_back(&self) -> bool {
+        self.fast_path.as_ref().is_some_and(FastPath::is_back)
+    }
+
     /// What a role gets that is made for it alone, and for this once.
     pub(crate) fn lend(&self, role: Role) -> Option<Lent<'_>> {
         self.fast_path.as_ref().filter(|_| role == Role::DataPlane).map(FastPath::lend)

@@ -23,6 +23,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
@@ -35,6 +36,8 @@ use crate::supervise::{Plane, Planes};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// Between two looks whether an interface has come back.
+const LOOK: Duration = Duration::from_secs(1);
 /// More would not fit into one message of descriptors with room to spare.
 const MAX_WORKERS: i64 = 32;
 
@@ -189,6 +192,9 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let planes = Arc::new(Planes::new(runtime_dir.clone(), arguments.no_spawn, signals.handle()));
     serve::start(&runtime_dir, Arc::clone(&held), Arc::clone(&planes))?;
     planes.write_pid("keeper", std::process::id())?;
+    if arguments.interface.is_some() {
+        follow_interface(Arc::clone(&held), Arc::clone(&planes))?;
+    }
     if !arguments.no_spawn {
         start_planes(arguments, &runtime_dir, &planes)?;
     }
@@ -218,6 +224,20 @@ fn start_planes(arguments: &Arguments, runtime_dir: &Path, planes: &Arc<Planes>)
         arguments: control_options(arguments, &runtime),
         powers: powers::CONTROL_PLANE,
     });
+    Ok(())
+}
+
+/// Starts the data plane anew when the interface has come back: calls ride on the sockets until then.
+fn follow_interface(held: Arc<hold::Held>, planes: Arc<Planes>) -> anyhow::Result<()> {
+    std::thread::Builder::new().name("interface".into()).spawn(move || {
+        loop {
+            std::thread::sleep(LOOK);
+            if held.is_interface_back() {
+                say("the interface has come back: the data plane is started anew");
+                planes.restart("dataplane");
+            }
+        }
+    })?;
     Ok(())
 }
 

@@ -80,6 +80,10 @@ impl Record {
             self.backoff = BACKOFF_MIN;
             return Verdict::Again(Duration::ZERO);
         }
+        // An interface that comes and goes says nothing against the plane.
+        if end.code == Some(i32::from(REOPEN)) {
+            return Verdict::Again(BACKOFF_MIN);
+        }
         self.failures = self.failures.saturating_add(1);
         if !self.has_served && (end.code == Some(USAGE) || end.code == Some(0)) {
             return Verdict::GiveUp("does not serve with these options; its own message is above");
@@ -280,6 +284,13 @@ impl Planes {
         }
     }
 
+    /// Asks a plane that serves to end, so that it starts anew.
+    pub(crate) fn restart(&self, plane: &str) {
+        if let Some(pid) = self.running().get(plane).filter(|it| it.ready.is_some()).and_then(|it| pid_of(it.pid)) {
+            let _ = kill_process(pid, Signal::TERM);
+        }
+    }
+
     fn wait_for_ends(&self, limit: Duration) {
         let until = Instant::now() + limit;
         while Instant::now() < until && !self.running().is_empty() {
@@ -344,6 +355,14 @@ mod tests {
         assert_eq!(judge(&mut record, &LONG, 100), Verdict::Again(Duration::ZERO));
         assert_eq!(judge(&mut record, &SHORT, 4), Verdict::Again(BACKOFF_MIN * 8));
         assert!(matches!(record.judge(&SHORT), Verdict::GiveUp(_)));
+    }
+
+    #[test]
+    fn a_data_plane_that_loses_its_interface_again_and_again_is_not_given_up() {
+        let mut record = Record::new(true);
+        let lost = End { code: Some(i32::from(REOPEN)), ..SHORT };
+        assert_eq!(judge(&mut record, &lost, 100), Verdict::Again(BACKOFF_MIN));
+        assert_eq!(judge(&mut record, &SHORT, 1), Verdict::Again(BACKOFF_MIN), "none of them counts");
     }
 
     #[test]

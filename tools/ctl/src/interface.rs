@@ -158,7 +158,12 @@ pub(crate) fn show(interfaces: &[InterfaceStatus]) -> String {
             percent(it.rx_share),
             percent(it.tx_share),
         ]);
-        for (title, why) in [("not native", &it.reason), ("not zero-copy", &it.why_copy)] {
+        let reasons = match (it.attached, it.open) {
+            (false, _) => [("not in use", it.reason.as_str()), ("", "")],
+            (true, false) => [("not native", it.reason.as_str()), ("sockets not bound", it.why_copy.as_str())],
+            (true, true) => [("not native", it.reason.as_str()), ("not zero-copy", it.why_copy.as_str())],
+        };
+        for (title, why) in reasons {
             if !why.is_empty() {
                 let _ = writeln!(lines, "  {title}: {why}");
             }

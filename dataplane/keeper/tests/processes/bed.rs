@@ -29,17 +29,21 @@ impl Bed {
 
     fn make() -> Self {
         let bed = Self { server: Namespace::create("srv").unwrap(), clients: Namespace::create("cli").unwrap() };
-        let (server, clients) = (bed.server.name(), bed.clients.name());
-        let pair = ["link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", clients];
-        bed.server.ip(&pair).unwrap();
-        for (namespace, address) in [(&bed.server, HOST), (&bed.clients, CLIENT)] {
+        bed.wire();
+        bed
+    }
+
+    /// Puts the wire there.
+    pub(crate) fn wire(&self) {
+        let pair = ["link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", self.clients.name()];
+        self.server.ip(&pair).unwrap();
+        for (namespace, address) in [(&self.server, HOST), (&self.clients, CLIENT)] {
             // The server has no hardware that would fill in a checksum of a frame that goes past its stack.
             let off = ["netns", "exec", namespace.name(), "ethtool", "-K", "eth0", "tx", "off"];
-            assert!(Command::new("ip").args(off).output().unwrap().status.success(), "{server}");
+            assert!(Command::new("ip").args(off).output().unwrap().status.success(), "ethtool");
             namespace.ip(&["addr", "add", &format!("{address}/24"), "dev", "eth0"]).unwrap();
             namespace.ip(&["link", "set", "eth0", "up"]).unwrap();
         }
-        bed
     }
 }
 

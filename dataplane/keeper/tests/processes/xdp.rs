@@ -71,6 +71,10 @@ fn an_interface_that_goes_leaves_the_sockets() {
         let report = server.report();
         assert_eq!(report["interfaces"][0]["attached"], false);
         assert!(report["problems"][0].as_str().unwrap().contains("eth0 is not served past the kernel's stack"));
+        bed.wire();
+        assert!(until(LIMIT, || server.report()["interfaces"][0]["open"] == true), "{}", server.log());
+        assert!(server.log().contains("the interface has come back"));
+        assert_eq!(server.report()["interfaces"][0]["times_attached"], 2);
     });
 }
 
