@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use controlplane_programmer::{KeyMaterial, Programmer};
 use controlplane_room::{Command, Found, Known, TransportId};
+use dataplane_abi::durable::transport_state;
 use dataplane_abi::ids::{TransportRef, WorkerId};
 use dataplane_abi::ring::{DATAGRAM_SLOT_BYTES, Datagram, Event, event_kind};
 use dataplane_keeper::Role;
@@ -43,6 +44,8 @@ pub(crate) struct Bridge {
     starts: u64,
     /// When this process took the rings over.
     attached_ns: u64,
+    /// Adopted transports whose consent is told once the rings are empty: what was told to a predecessor may be lost with it.
+    unsure: Vec<TransportId>,
 }
 
 /// What millrace-keeper hands to this process, before anything is done with it.
@@ -141,8 +144,8 @@ impl Bridge {
             });
         }
         let starts = segment.state().dataplane_starts.load(Ordering::Acquire);
-        let attached_ns = now_ns();
-        Ok((Self { segment, programmer, workers, next: 0, control, starts, attached_ns }, found))
+        let (attached_ns, unsure) = (now_ns(), found.transports.keys().copied().collect());
+        Ok((Self { segment, programmer, workers, next: 0, control, starts, attached_ns, unsure }, found))
     }
 
     /// Workers read their change rings at the start of a turn; those that sleep are woken for it.
@@ -159,6 +162,20 @@ impl Bridge {
             event_kind::CONSENT_LOST => Some(PlaneEvent::ConsentLost { transport }),
             event_kind::CONSENT_BACK => Some(PlaneEvent::ConsentBack { transport }),
             event_kind::FIRST_MEDIA => Some(PlaneEvent::FirstMedia { transport }),
+            _ => None,
+        }
+    }
+
+    /// Whether a transport has consent, as its owner's durable record says.
+    fn consent(&self, transport: TransportId) -> Option<PlaneEvent> {
+        let reference = self.programmer.reference_of(transport)?;
+        let durable = self.segment.transport(reference.slot)?;
+        if durable.generation.load(Ordering::Acquire) != reference.generation {
+            return None;
+        }
+        match durable.state.load(Ordering::Acquire) {
+            transport_state::VALIDATED => Some(PlaneEvent::ConsentBack { transport }),
+            transport_state::SILENT => Some(PlaneEvent::ConsentLost { transport }),
             _ => None,
         }
     }
@@ -244,6 +261,11 @@ impl DataPlane for Bridge {
                 if let Some(event) = self.punted(&packet) {
                     return Some(event);
                 }
+            }
+        }
+        while let Some(transport) = self.unsure.pop() {
+            if let Some(event) = self.consent(transport) {
+                return Some(event);
             }
         }
         None

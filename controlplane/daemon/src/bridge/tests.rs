@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The bridge against a segment whose workers the test plays.
 
-use controlplane_room::{Direction, IceCredentials, RoomKey, TransportSpec};
+use controlplane_room::{Direction, IceCredentials, KnownTransport, RoomKey, TransportSpec};
 use dataplane_abi::limits::Capacities;
 use rustix::event::{EventfdFlags, eventfd};
 
@@ -16,9 +16,9 @@ fn bridge() -> (Bridge, Segment) {
     (bridge, segment)
 }
 
-fn add(bridge: &mut Bridge, id: u64) -> TransportRef {
+fn spec(id: u64) -> TransportSpec {
     let credentials = |ufrag: &str| IceCredentials { ufrag: ufrag.into(), pwd: "p".repeat(24) };
-    let spec = TransportSpec {
+    TransportSpec {
         id: TransportId(id),
         direction: Direction::Publisher,
         local: credentials(&format!("our{id:05}")),
@@ -28,8 +28,11 @@ fn add(bridge: &mut Bridge, id: u64) -> TransportRef {
         participant: "ann".into(),
         rtcp_ssrc: 1,
         rtcp_rsize: false,
-    };
-    bridge.apply(Command::AddTransport { room: RoomKey(1), spec }).expect("fits");
+    }
+}
+
+fn add(bridge: &mut Bridge, id: u64) -> TransportRef {
+    bridge.apply(Command::AddTransport { room: RoomKey(1), spec: spec(id) }).expect("fits");
     bridge.programmer.reference_of(TransportId(id)).expect("is there")
 }
 
@@ -118,4 +121,31 @@ fn another_data_plane_is_told_once() {
     starts.store(3, Ordering::Release);
     assert_eq!(bridge.poll(), Some(PlaneEvent::DataPlaneRestarted));
     assert_eq!(bridge.poll(), None);
+}
+
+// An event that a predecessor had taken and not yet written down when it was killed.
+#[test]
+fn a_successor_is_told_who_has_lost_consent_after_what_waits_in_the_rings() {
+    let (mut first, segment) = bridge();
+    let references = [1, 2, 3].map(|id| add(&mut first, id));
+    drop(first);
+    let states = [transport_state::SILENT, transport_state::VALIDATED, transport_state::WAITING];
+    for (reference, state) in references.into_iter().zip(states) {
+        let durable = segment.transport(reference.slot).expect("is there");
+        durable.generation.store(reference.generation, Ordering::Release);
+        durable.state.store(state, Ordering::Release);
+    }
+    let mut events = segment.event_producer(WorkerId(1)).expect("is there");
+    events.push(&event(references[0], event_kind::CONSENT_BACK)).expect("fits");
+    let known = [1, 2, 3].map(|id| KnownTransport { room: RoomKey(1), spec: spec(id) });
+    let known = Known { transports: known.to_vec(), ..Known::default() };
+    let wake = || eventfd(0, EventfdFlags::NONBLOCK).expect("made");
+    let (mut second, found) = Bridge::over(segment, vec![wake(), wake()], wake(), &known).expect("attached");
+    assert_eq!(found.transports.len(), 3);
+    let told: Vec<_> = std::iter::from_fn(|| second.poll()).collect();
+    let [first, rest @ ..] = &told[..] else { panic!("nothing is told") };
+    assert_eq!(*first, PlaneEvent::ConsentBack { transport: TransportId(1) }, "the older news come first");
+    assert_eq!(rest.len(), 2);
+    assert!(rest.contains(&PlaneEvent::ConsentLost { transport: TransportId(1) }));
+    assert!(rest.contains(&PlaneEvent::ConsentBack { transport: TransportId(2) }));
 }
