@@ -184,10 +184,10 @@ impl<P: DataPlane> Core<P> {
     fn program_each(&mut self, commands: Vec<Command>) -> Vec<(SubscriptionId, String)> {
         let mut full = Vec::new();
         for command in commands {
-            let adds = match &command {
-                Command::AddSubscription { id, spec, .. } => Some((*id, spec.mid.clone())),
-                _ => None,
-            };
+            let mut adds = None;
+            if let Command::AddSubscription { id, spec, .. } = &command {
+                adds = Some((*id, spec.mid.clone()));
+            }
             if self.plane.apply(command).is_err() {
                 full.extend(adds);
             }

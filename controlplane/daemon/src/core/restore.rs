@@ -70,11 +70,18 @@ struct KeptPresence {
     resume: ResumeHash,
 }
 
+/// What the core needs of a session beside its record.
+struct Facts {
+    key: RecordKey,
+    id: Option<TransportId>,
+    transport: Option<KeptTransport>,
+    presence: Option<KeptPresence>,
+}
+
 /// What a predecessor left, before it is compared with the segment.
 pub(crate) struct Predecessor {
     conference: Conference,
-    /// What the core needs beside the conference.
-    kept: Vec<(RecordKey, Option<TransportId>, Option<KeptTransport>, Option<KeptPresence>)>,
+    kept: Vec<Facts>,
     /// All keys that the store has, readable or not.
     keys: BTreeSet<String>,
 }
@@ -93,7 +100,7 @@ impl Predecessor {
                 unreadable += 1;
                 continue;
             };
-            kept.push((record.key(), record.transport(), transport, presence));
+            kept.push(Facts { key: record.key(), id: record.transport(), transport, presence });
             records.push(record);
         }
         if unreadable > 0 {
@@ -142,7 +149,7 @@ impl<P: DataPlane> Core<P> {
         let Predecessor { conference, kept, keys } = predecessor;
         self.conference = conference;
         self.keep = Some(keep);
-        for (key, transport, facts, presence) in kept {
+        for Facts { key, id, transport, presence } in kept {
             let Some(record) = self.conference.record(&key) else { continue };
             if let (RecordKey::Participant(member), Some(KeptPresence { publish, subscribe, resume })) =
                 (&key, presence)
@@ -151,7 +158,7 @@ impl<P: DataPlane> Core<P> {
                 self.presences.insert(member, Presence { rights, resume, link: None });
             }
             // The conference may have left out a transport that another record has, too.
-            if let (Some(id), Some(facts)) = (transport.filter(|id| record.transport() == Some(*id)), facts) {
+            if let (Some(id), Some(facts)) = (id.filter(|id| record.transport() == Some(*id)), transport) {
                 self.restore_session(id, &record, facts);
             }
         }

@@ -336,7 +336,7 @@ fn the_transport_is_told_of_its_handshake_and_of_consent() {
     bob.told();
     bed.tell(PlaneEvent::Validated { transport });
     let live = json!({"type": "participant_state", "participant": "ada", "state": "live"});
-    assert_eq!(bob.told(), [live.clone()]);
+    assert_eq!(bob.told(), std::slice::from_ref(&live));
     let expected = Fingerprint::of_certificate(FingerprintAlgorithm::Sha256, bed.server.parts().0);
     let mut peer = Association::new(&client, Role::Client, vec![expected], bed.now);
     shake(&mut bed, transport, &mut peer).expect("connected");
