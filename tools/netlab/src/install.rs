@@ -14,6 +14,8 @@ use crate::{console, registry};
 
 /// The browser driver's library, pinned.
 pub const PUPPETEER: &str = "puppeteer-core@24.43.1";
+/// The type checker of the page, pinned.
+pub const TYPESCRIPT: &str = "typescript@5.9.3";
 /// The Python WebRTC stack and ffmpeg with its WHIP muxer, pinned.
 pub const PYTHON_PACKAGES: &[&str] = &["aiortc==1.16.0", "aiohttp==3.14.5", "imageio-ffmpeg==0.8.1", "numpy==2.4.6"];
 

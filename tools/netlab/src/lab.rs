@@ -10,7 +10,11 @@ mod call;
 mod clean_room;
 mod counters;
 mod hostile;
+mod local;
 mod media;
+mod page;
+mod restart_control;
+mod screenshots;
 mod server;
 mod session;
 mod verdict;
@@ -26,8 +30,12 @@ use crate::{console, install, registry};
 /// The labs: name and one line of what each shows.
 pub const LABS: &[(&str, &str)] = &[
     ("call", "browsers publish and watch each other through the server"),
+    ("page", "every control of the meeting page, in both browsers, with reload and outage"),
+    ("screenshots", "pictures of the page in target/lab/screenshots"),
     ("whip", "ffmpeg and Chromium publish by WHIP, aiortc watches by WHEP"),
     ("hostile", "malformed, forged and replayed datagrams during a call"),
+    ("restart-control", "the control plane is killed in a call, held down, and started again"),
+    ("local", "a browser on the server's own host while XDP has the interface"),
     ("clean-room", "`cargo xtask run` and `test` in a fresh Debian"),
 ];
 
@@ -41,8 +49,12 @@ const KEPT_RUNS: usize = 12;
 pub fn run(name: &str, args: &[String]) -> Result<bool> {
     let run: fn(&[String]) -> Result<bool> = match name {
         "call" => call::run,
+        "page" => page::run,
+        "screenshots" => screenshots::run,
         "whip" => whip::run,
         "hostile" => hostile::run,
+        "restart-control" => restart_control::run,
+        "local" => local::run,
         "clean-room" => clean_room::run,
         _ => {
             let names: Vec<&str> = LABS.iter().map(|(name, _)| *name).collect();

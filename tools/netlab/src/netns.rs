@@ -87,6 +87,12 @@ impl Namespace {
         inside(&self.name, work)
     }
 
+    /// Firefox gathers no candidate at all without a default route; nothing answers behind this one.
+    fn add_default_routes(&self) -> Result<()> {
+        self.ip(&["route", "replace", "default", "via", "10.77.0.254"])?;
+        self.ip(&["-6", "route", "replace", "default", "via", "fd77::254"])
+    }
+
     /// Hands every packet's checksum and segmentation to the sender instead of the (virtual) hardware, so that what a
     /// raw socket sees on the veth is what a real wire would carry.
     fn turn_offloads_off(&self, interface: &str) -> Result<()> {
@@ -112,6 +118,26 @@ pub struct Endpoint {
     pub address6: String,
     /// The interface inside the namespace.
     pub interface: &'static str,
+}
+
+impl Endpoint {
+    /// Takes the interface down, as a person does who walks out of reach: its routes go with it.
+    ///
+    /// # Errors
+    /// When `ip` refuses.
+    pub fn unplug(&self) -> Result<()> {
+        self.namespace.ip(&["link", "set", self.interface, "down"])
+    }
+
+    /// Brings the interface and what went with it back.
+    ///
+    /// # Errors
+    /// When `ip` refuses.
+    pub fn plug(&self) -> Result<()> {
+        self.namespace.ip(&["link", "set", self.interface, "up"])?;
+        self.namespace.ip(&["addr", "replace", &format!("{}/64", self.address6), "dev", self.interface, "nodad"])?;
+        self.namespace.add_default_routes()
+    }
 }
 
 /// A switch and what hangs on it. Fields are dropped in order: relays stop before their interfaces go.
@@ -185,9 +211,7 @@ impl Bed {
         namespace.ip(&["link", "set", "eth0", "up"])?;
         namespace.turn_offloads_off("eth0")?;
         switch.turn_offloads_off(&port)?;
-        // Firefox gathers no candidate at all without a default route; nothing answers behind this one.
-        namespace.ip(&["route", "add", "default", "via", "10.77.0.254"])?;
-        namespace.ip(&["-6", "route", "add", "default", "via", "fd77::254"])?;
+        namespace.add_default_routes()?;
         Ok((Endpoint { namespace, address, address6, interface: "eth0" }, port))
     }
 }

@@ -18,7 +18,7 @@ use clap::Args;
 use tools_netlab::console;
 
 use self::repo::Repo;
-use crate::{abi, ebpf, paths, shell};
+use crate::{abi, ebpf, page, paths, shell};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -52,6 +52,8 @@ enum How {
     Abi,
     /// The committed classifier against its sources.
     Ebpf,
+    /// The page's types by TypeScript, which npm installs.
+    Page,
 }
 
 /// One check.
@@ -89,6 +91,7 @@ const CHECKS: &[Check] = &[
     Check { name: "fmt", holds: "rustfmt changes nothing", how: How::Cargo(&["fmt", "--all", "--check"]) },
     Check { name: "fmt-ebpf", holds: "nor in the classifier's workspace", how: How::Cargo(FMT_EBPF) },
     Check { name: "abi", holds: "no layout change without a change of ABI_VERSION", how: How::Abi },
+    Check { name: "page", holds: "`tsc --checkJs --strict` finds nothing in the page", how: How::Page },
     Check { name: "clippy", holds: "no warning; functions ≤ 70 lines, ≤ 6 arguments", how: How::Cargo(CLIPPY) },
 ];
 
@@ -146,6 +149,7 @@ fn findings_of(check: &Check, repo: &Repo) -> Result<Vec<String>> {
         }
         How::Ebpf => ebpf::stale()?,
         How::Abi => abi::unversioned_change("HEAD")?.into_iter().collect(),
+        How::Page => page::type_errors()?,
     })
 }
 

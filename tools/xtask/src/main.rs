@@ -10,6 +10,7 @@ mod bench;
 mod ebpf;
 mod lab;
 mod lint;
+mod page;
 mod paths;
 mod run;
 mod shell;

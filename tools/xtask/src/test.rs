@@ -13,8 +13,8 @@ use anyhow::{Context, Result};
 use clap::Args;
 use tools_netlab::{console, install};
 
-use self::tally::Tally;
-use crate::{paths, run, shell};
+pub(crate) use self::tally::Tally;
+use crate::{page, paths, run, shell};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -57,6 +57,7 @@ pub(crate) fn main(options: &Options) -> Result<bool> {
     let mut args = vec!["test", "--release", "--workspace", "--locked", "--no-fail-fast"];
     args.extend(options.filter.as_deref());
     cargo_test(&args, None, &mut tally)?;
+    page::unit_tests(options.filter.as_deref(), &mut tally)?;
     if options.quick {
         console::line("[2/3] loom models and [3/3] labs: left out by --quick");
     } else {
@@ -80,6 +81,9 @@ fn install_needs(root: bool) {
     }
     if let Err(error) = install::ensure_apt(PACKAGES) {
         console::line(&format!("apt: {error:#}"));
+    }
+    if let Err(error) = install::ensure_node() {
+        console::line(&format!("node: {error:#}"));
     }
 }
 
