@@ -29,6 +29,8 @@ const REPORT: Duration = Duration::from_secs(1);
 /// A server that takes no more joins is asked again after this time.
 const JOIN_AGAIN: Duration = Duration::from_millis(250);
 const JOIN_TRIES: u32 = 40;
+/// Bytes that the kernel keeps for a bot, if it may.
+const RECEIVE_BUFFER: usize = 4 << 20;
 /// Datagrams that are read before anything else is looked at.
 const BURST: usize = 64;
 
@@ -148,6 +150,8 @@ impl Bot {
         let mut numbers = Numbers::new(u64::try_from(number).unwrap_or(0) + 1);
         let cname = format!("bot-{number}");
         let socket = UdpSocket::bind((shared.local, 0)).await.context("a UDP socket")?;
+        // Bots share their cores with each other and often with the server: what waits for its turn is not lost.
+        let _ = rustix::net::sockopt::set_socket_recv_buffer_size(&socket, RECEIVE_BUFFER);
         let local = socket.local_addr()?;
         let started = Instant::now();
         let (mut client, joined) = join(shared, &cname).await?;

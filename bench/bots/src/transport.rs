@@ -298,4 +298,23 @@ mod tests {
         assert_eq!(theirs.decrypt_rtp(&sealed).expect("opened")[..], packet[..]);
         assert!(contexts(&material[..55], SrtpProfile::AEAD_AES_128_GCM).is_err());
     }
+
+    #[test]
+    fn a_packet_counts_once_and_damage_is_seen() {
+        let material: Vec<u8> = (0..56).collect();
+        let mirrored: Vec<u8> = (16..32).chain(0..16).chain(44..56).chain(32..44).collect();
+        let (mut theirs, _) = contexts(&mirrored, SrtpProfile::AEAD_AES_128_GCM).expect("keys");
+        let identity = Identity::generate().expect("an identity");
+        let local: SocketAddr = ([127, 0, 0, 1], 9).into();
+        let mut transport = Transport::new(&identity, local, Instant::now()).expect("a transport");
+        transport.keys = Some(contexts(&material, SrtpProfile::AEAD_AES_128_GCM).expect("keys"));
+        let packet = crate::rtp::packet(96, true, 1, 2, 3, &[b"media"]);
+        let sealed = theirs.encrypt_rtp(&packet).expect("sealed");
+        assert!(matches!(transport.open(&sealed), Received::Rtp(plain) if plain == packet));
+        assert!(matches!(transport.open(&sealed), Received::Repeated));
+        let mut damaged =
+            theirs.encrypt_rtp(&crate::rtp::packet(96, true, 2, 2, 3, &[b"media"])).expect("sealed").to_vec();
+        damaged[14] ^= 1;
+        assert!(matches!(transport.open(&damaged), Received::Undecryptable));
+    }
 }

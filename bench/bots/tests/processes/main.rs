@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, clippy::tests_outside_test_module, clippy::print_stderr, reason = "tests")]
 
 use std::fs::File;
+use std::io::Write as _;
 use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -28,7 +29,9 @@ impl Server {
         let programs = ["millrace-keeper", "millrace-dataplane", "millrace-controlplane"];
         let missing: Vec<_> = programs.into_iter().filter(|program| !beside(program).exists()).collect();
         if !missing.is_empty() {
-            eprintln!("SKIPPED: {missing:?} not built; `cargo build --release --workspace --bins` makes them");
+            // Past libtest's capture: the runner counts these lines.
+            let why = "`cargo build --release --workspace --bins` makes what is not built";
+            let _ = writeln!(std::io::stdout(), "SKIPPED: bots {name}: {why}: {missing:?}");
             return None;
         }
         let folder = std::env::temp_dir().join(format!("millrace-bots-{name}-{}", std::process::id()));
@@ -96,17 +99,37 @@ fn four_bots_see_and_hear_each_other() {
     // Each shows camera and microphone of the three others.
     assert_eq!((&report["slots_shown"], &report["slots_alive"]), (&24.into(), &24.into()), "{report:#}");
     let received = &report["received"];
-    assert_eq!(
-        (&received["lost"], &received["strange"], &received["jumps"]),
-        (&0.into(), &0.into(), &0.into()),
-        "{report:#}"
-    );
+    assert_eq!((&received["strange"], &received["jumps"]), (&0.into(), &0.into()), "{report:#}");
+    // A machine that does not run the bots in time loses what the kernel has no room for.
+    let (packets, lost) = (received["packets"].as_u64().unwrap(), received["lost"].as_u64().unwrap());
+    assert!(lost * 100 <= packets, "{report:#}");
     for bot in report["bots"].as_array().unwrap() {
         // Three others at 400 + 40 kbit/s; a part of the time is the ramp.
         let rate = bot["received_kbps"].as_u64().unwrap();
         assert!((600..2000).contains(&rate), "{bot:#}");
         assert!(bot["received"]["keyframes"].as_u64().unwrap() >= 3, "{bot:#}");
     }
+}
+
+#[test]
+fn a_call_outlives_both_planes_and_no_number_is_spent_twice() {
+    let Some(server) = Server::start("kill") else { return };
+    let report = std::thread::scope(|scope| {
+        let bots = scope.spawn(|| server.bots(&["--publishers", "2", "--viewers", "2", "--seconds", "8"]));
+        for plane in ["controlplane", "dataplane"] {
+            std::thread::sleep(Duration::from_secs(3));
+            let pid = std::fs::read_to_string(server.folder.join(format!("run/{plane}.pid"))).unwrap();
+            kill_process(Pid::from_raw(pid.trim().parse().unwrap()).unwrap(), Signal::KILL).unwrap();
+        }
+        bots.join().unwrap()
+    });
+    let (code, report) = report;
+    assert_eq!(code, Some(0), "{report:#}");
+    assert_eq!(report["resumed"], 4, "each WebSocket comes back and keeps its transport: {report:#}");
+    let received = &report["received"];
+    assert_eq!((&received["repeated"], &received["undecryptable"]), (&0.into(), &0.into()), "{report:#}");
+    // 2 cameras and 2 microphones at 45 and 50 packets/s, over six legs each: five of eight seconds at the least.
+    assert!(received["packets"].as_u64().unwrap() > 6 * 95 * 5, "{report:#}");
 }
 
 #[test]
