@@ -249,7 +249,7 @@ impl Transport {
                     self.keys = Some(contexts(&material, profile)?);
                 }
                 dimpl::Output::CloseNotify => bail!("the server closed DTLS"),
-                _ => {}
+                dimpl::Output::Connected | dimpl::Output::ApplicationData(_) | _ => {}
             }
         }
     }
