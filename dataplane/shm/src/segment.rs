@@ -12,9 +12,9 @@ use std::sync::Arc;
 
 use dataplane_abi::counters::WorkerCounters;
 use dataplane_abi::durable::{EgressDurable, IngressDurable, TransportDurable};
-use dataplane_abi::interface::{InterfaceCounters, InterfaceRecord};
 use dataplane_abi::ids::{IngressId, KeyRef, WorkerId};
 use dataplane_abi::intent::{KeyIntent, RoomIntent, SubscriptionIntent, TrackIntent, TransportIntent};
+use dataplane_abi::interface::{InterfaceCounters, InterfaceRecord};
 use dataplane_abi::limits::{Capacities, ENCODINGS};
 use dataplane_abi::ring::{Change, Datagram, Event};
 use dataplane_abi::segment::{
