@@ -10,6 +10,7 @@ mod call;
 mod clean_room;
 mod counters;
 mod hostile;
+mod load;
 mod local;
 mod media;
 mod page;
@@ -36,6 +37,7 @@ pub const LABS: &[(&str, &str)] = &[
     ("hostile", "malformed, forged and replayed datagrams during a call"),
     ("restart-control", "the control plane is killed in a call, held down, and started again"),
     ("local", "a browser on the server's own host while XDP has the interface"),
+    ("load", "the same call of bots over one back end after the other: processor time and latency"),
     ("clean-room", "`cargo xtask run` and `test` in a fresh Debian"),
 ];
 
@@ -55,6 +57,7 @@ pub fn run(name: &str, args: &[String]) -> Result<bool> {
         "hostile" => hostile::run,
         "restart-control" => restart_control::run,
         "local" => local::run,
+        "load" => load::run,
         "clean-room" => clean_room::run,
         _ => {
             let names: Vec<&str> = LABS.iter().map(|(name, _)| *name).collect();

@@ -145,7 +145,13 @@ impl Kit {
 
 impl Browser {
     /// Starts driver and browser in `endpoint` on the page of `room`.
-    pub(crate) fn launch(kit: &Kit, kind: Kind, who: (&str, Person), at: Arc<Endpoint>, url: (&str, &str)) -> Result<Self> {
+    pub(crate) fn launch(
+        kit: &Kit,
+        kind: Kind,
+        who: (&str, Person),
+        at: Arc<Endpoint>,
+        url: (&str, &str),
+    ) -> Result<Self> {
         let ((name, person), (origin, room)) = (who, url);
         let (camera, microphone) = person.write_files(&kit.media)?;
         let scripts = ["senses.js", kit.through.script().0].map(|script| kit.folder.join(script));

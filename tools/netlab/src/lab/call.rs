@@ -103,7 +103,7 @@ pub(crate) fn server_options(args: &Args) -> Result<ServerOptions> {
     let workers = args.number("workers", 2)?;
     let family = if args.choice("family", &["4", "6"])? == Some("6") { Family::V6 } else { Family::V4 };
     let bin_dir = args.path("bin-dir").unwrap_or_else(default_bin_dir);
-    Ok(ServerOptions { backend, workers, family, bin_dir, arguments: Vec::new(), starts_planes: false })
+    Ok(ServerOptions { backend, workers, family, bin_dir, arguments: Vec::new(), starts_planes: false, is_busy: false })
 }
 
 /// The window: statistics at both ends, senses in between, the control plane stopped in the middle.

@@ -78,9 +78,16 @@ impl Status {
         self.0.pointer("/interfaces/0/mode")?.as_str()
     }
 
-    /// Frames that the classifier gave this fate.
-    pub(crate) fn xdp_fate(&self, fate: &str) -> Option<f64> {
-        number(self.0.pointer(&format!("/interfaces/0/fates/{fate}"))?)
+    /// Frames that the classifier dropped; `None` where there is none.
+    pub(crate) fn xdp_dropped(&self) -> Option<f64> {
+        let fates = self.0.pointer("/interfaces/0/fates")?.as_object()?;
+        Some(fates.iter().filter(|(fate, _)| fate.starts_with("drop_")).filter_map(|(_, count)| number(count)).sum())
+    }
+
+    /// Frames that were for an AF_XDP socket and did not get into it; `None` where there is none.
+    pub(crate) fn xdp_lost(&self) -> Option<f64> {
+        let of = |name: &str| number(self.0.pointer(&format!("/interfaces/0/socket_counters/{name}"))?);
+        Some(of("rx_dropped")? + of("rx_ring_full")? + of("fill_ring_empty")?)
     }
 
     /// Packets × members that each worker has sent.

@@ -44,6 +44,10 @@ const LOSS: f64 = 0.001;
 const FRAME_RATE: f64 = 10.0;
 /// Of 50 Opus packets each second.
 const AUDIO_PACKET_RATE: f64 = 45.0;
+/// Strangers' junk that XDP drops each second.
+const XDP_RATE: f64 = 100_000.0;
+/// Of what strangers send: the rest are checks within the limit of failures, which a worker looks at.
+const XDP_SHARE: f64 = 0.98;
 /// SRTP-valid junk for each million raw datagrams, and its rate: Python protects these one by one.
 const JUNK_SHARE: u64 = 20;
 const JUNK_RATE: u64 = 1000;
@@ -70,9 +74,11 @@ impl Moment {
 pub(crate) fn run(words: &[String]) -> Result<bool> {
     let known = ["rate", "packets", "seed", "backend", "workers", "json", "bin-dir"];
     let args = Args::parse(words, &known)?;
-    let (rate, packets): (u64, u64) = (args.number("rate", 20_000)?, args.number("packets", 1_000_000)?);
-    let seed: u64 = args.number("seed", 1)?;
     let options = server_options(&args)?;
+    // In XDP a stranger's junk costs a tenth, so there can be more of it.
+    let usual = if options.backend == "xdp" { (130_000, 2_600_000) } else { (20_000, 1_000_000) };
+    let (rate, packets): (u64, u64) = (args.number("rate", usual.0)?, args.number("packets", usual.1)?);
+    let seed: u64 = args.number("seed", 1)?;
     let folder = new_folder("hostile")?;
     let python = install::ensure_pip(install::PYTHON_PACKAGES)?;
     let mut report = Report::start("hostile");
@@ -95,6 +101,9 @@ pub(crate) fn run(words: &[String]) -> Result<bool> {
     wait(SETTLE, "settling");
     let after = Moment::take(&mut session)?;
     judge_attack(&mut report, &before, &attacked, &tallies, pace);
+    if session.server.backend == "xdp" {
+        judge_xdp(&mut report, &before, &attacked, &tallies[1]);
+    }
     judge_growth(&mut report, "attack", &before, &attacked);
     judge_growth(&mut report, "junk", &before, &after);
     judge_call(&mut report, &session, &before, &after);
@@ -117,7 +126,8 @@ pub(crate) fn run(words: &[String]) -> Result<bool> {
     Ok(ok)
 }
 
-/// Half from the participant's 5-tuples, half from the stranger, at the same time.
+/// From the participant's 5-tuples and from the stranger at the same time: half and half, or, where strangers end in XDP, one
+/// of thirteen and the rest.
 fn attack(
     session: &Session,
     stranger: &Endpoint,
@@ -128,7 +138,8 @@ fn attack(
     let expected = pace.packets / pace.rate.max(1);
     console::line(&format!("  {} hostile datagrams, {} a second: about {expected} s", pace.packets, pace.rate));
     let stop = Arc::new(AtomicBool::new(false));
-    let half = Pace { rate: pace.rate / 2, packets: pace.packets / 2, seed: pace.seed };
+    let parts = if session.server.backend == "xdp" { 13 } else { 2 };
+    let half = Pace { rate: pace.rate / parts, packets: pace.packets / parts, seed: pace.seed };
     let other = Pace { rate: pace.rate - half.rate, packets: pace.packets - half.packets, seed: !pace.seed };
     let participant = &session.browsers[0].endpoint;
     std::thread::scope(|scope| {
@@ -156,8 +167,11 @@ fn judge_attack(report: &mut Report, before: &Moment, after: &Moment, tallies: &
     report.check("attack.bytes_answered_to_strangers", answered, "bytes", "= 0", answered == 0);
     report.note("attack.bytes_answered_to_strangers_with_known_ufrag", tallies[1].answered_bytes_known_ufrag);
     // Every hostile datagram that reached the server was dropped with a reason, or punted within the punt's bound.
-    let lost = difference(before.kernel_drops, after.kernel_drops);
+    let in_xdp =
+        |count: fn(&Status) -> Option<f64>| difference(count(&before.status), count(&after.status)).unwrap_or(0.0);
+    let lost = difference(before.kernel_drops, after.kernel_drops).map(|lost| lost + in_xdp(Status::xdp_lost));
     let dropped = difference(before.drops.hostile(), after.drops.hostile());
+    let dropped = dropped.map(|dropped| dropped + in_xdp(Status::xdp_dropped));
     let punted = difference(before.status.punted(), after.status.punted());
     let sent = serde_json::Number::from(sent).as_f64();
     let unexplained = sent.zip(lost).zip(dropped).zip(punted);
@@ -176,6 +190,16 @@ fn judge_attack(report: &mut Report, before: &Moment, after: &Moment, tallies: &
         report.note(format!("attack.sent_by_{who}"), json!(by_sort));
         report.note(format!("attack.{who}_seconds"), tally.elapsed.as_secs_f64());
     }
+}
+
+/// Strangers' junk ends in the driver, at the rate at which it comes.
+fn judge_xdp(report: &mut Report, before: &Moment, after: &Moment, stranger: &Tally) {
+    let dropped = difference(before.status.xdp_dropped(), after.status.xdp_dropped());
+    let rate = dropped.map(|dropped| dropped / stranger.elapsed.as_secs_f64());
+    report.at_least("attack.dropped_in_xdp_per_second", rate, "packets/s", XDP_RATE);
+    let sent = serde_json::Number::from(stranger.total()).as_f64();
+    let share = dropped.zip(sent).map(|(dropped, sent)| dropped / sent);
+    report.at_least("attack.strangers_dropped_in_xdp", share, "of what strangers sent", XDP_SHARE);
 }
 
 /// Memory and tables after a phase, against those before the first.

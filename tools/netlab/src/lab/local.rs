@@ -44,7 +44,8 @@ pub(crate) fn run(words: &[String]) -> Result<bool> {
         report.at_least(format!("{name}.frame_rate"), rate, "frames/s", FRAME_RATE);
         report.exactly(format!("{name}.packets_lost"), grown("packetsLost"), "packets", 0.0);
     }
-    let of = |port: &str, way: &str| Some(status_after.port_packets(port, way)? - status_before.port_packets(port, way)?);
+    let of =
+        |port: &str, way: &str| Some(status_after.port_packets(port, way)? - status_before.port_packets(port, way)?);
     // Video at 15 frames and sound at 50 packets a second, each way, of each participant: far more than checks alone.
     let least = 30.0 * length.as_secs_f64();
     for way in ["rx", "tx"] {
@@ -54,7 +55,8 @@ pub(crate) fn run(words: &[String]) -> Result<bool> {
     judge_counters(&mut report, &status_before, &status_after);
     judge_health(&mut report, &session.server);
     session.leave()?;
-    let ok = report.finish(args.path("json").as_deref(), "one browser on the server's host, one beyond its interface")?;
+    let ok =
+        report.finish(args.path("json").as_deref(), "one browser on the server's host, one beyond its interface")?;
     if !ok {
         console::line(&format!("logs: {}", session.folder.display()));
     }

@@ -75,7 +75,8 @@ pub(crate) fn run(words: &[String]) -> Result<bool> {
     judge_health(&mut report, &session.server);
     let slowest = newcomers.iter().filter_map(|pair| pair.join_ms).fold(0.0, f64::max);
     session.leave()?;
-    let figure = format!("{} pairs through {seconds} s without a control plane, newcomer {slowest:.0} ms at most", old.len());
+    let figure =
+        format!("{} pairs through {seconds} s without a control plane, newcomer {slowest:.0} ms at most", old.len());
     let ok = report.finish(args.path("json").as_deref(), &figure)?;
     if !ok {
         console::line(&format!("logs: {}", session.folder.display()));
@@ -103,7 +104,8 @@ fn judge_pair(report: &mut Report, session: &Session, pair: &Pair, down: &Down) 
     let name = session.pair_name(pair);
     let publisher = &session.browsers[pair.from].name;
     let (before, after) = (&down.before[pair.to], &down.after[pair.to]);
-    let grown = |media: &str, key: &str| Some(after.number(publisher, media, key)? - before.number(publisher, media, key)?);
+    let grown =
+        |media: &str, key: &str| Some(after.number(publisher, media, key)? - before.number(publisher, media, key)?);
     for media in ["video", "audio"] {
         report.exactly(format!("{name}.{media}_packets_lost"), grown(media, "packetsLost"), "packets", 0.0);
     }

@@ -135,7 +135,7 @@ impl Studio<'_> {
         self.driver.front(OTHERS[0])?;
         self.driver.click(OTHERS[0], "control-share")?;
         self.driver.front(TAB)?;
-        self.driver.until(TAB, &moves("grace-hopper-screen"), STEP)?.context("no shared screen")?;
+        self.driver.until(TAB, &moves("grace-hopper-screen"), STEP * 4)?.context("no shared screen")?;
         self.take("room-screen-dark")?;
         self.driver.read(TAB, "void (document.documentElement.dataset.theme = 'light')")?;
         self.take("room-screen")?;

@@ -65,6 +65,8 @@ pub(crate) struct ServerOptions {
     pub(crate) arguments: Vec<String>,
     /// The lab starts the planes, as systemd would, so that it alone says when one comes back.
     pub(crate) starts_planes: bool,
+    /// Workers never sleep.
+    pub(crate) is_busy: bool,
 }
 
 /// A running server; ends with its planes when dropped. Fields end in order: planes, keeper.
@@ -119,6 +121,9 @@ impl Launch {
         command.args(["--workers", &self.options.workers.to_string(), "--backend", &self.options.backend]);
         if self.options.backend == "xdp" {
             command.args(["--interface", endpoint.interface]);
+        }
+        if self.options.is_busy {
+            command.arg("--busy-poll");
         }
         if self.options.starts_planes {
             command.arg("--no-spawn");
@@ -271,6 +276,15 @@ impl Server {
         let v6 = std::fs::read_to_string(format!("{folder}/snmp6")).ok()?;
         let line = v6.lines().find(|line| line.starts_with("Udp6InDatagrams"))?;
         Some(v4 + line.split_whitespace().nth(1)?.parse::<f64>().ok()?)
+    }
+
+    /// Processor time that the data plane has taken so far, in user and in kernel mode, µs.
+    pub(crate) fn cpu_us(&self) -> Option<f64> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pids.get("dataplane")?)).ok()?;
+        let mut fields = stat.rsplit_once(") ")?.1.split_whitespace().skip(11);
+        let ticks: f64 = fields.next()?.parse::<f64>().ok()? + fields.next()?.parse::<f64>().ok()?;
+        // USER_HZ is 100 on every Linux that runs this.
+        Some(ticks * 10_000.0)
     }
 
     /// Participants whose transport has keys and consent, as the CLI says.

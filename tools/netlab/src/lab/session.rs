@@ -141,7 +141,16 @@ impl Session {
             browsers.push(browser);
         }
         let folder = folder.to_owned();
-        Ok(Self { browsers, server, bed, pairs: Vec::new(), clicked: Vec::new(), answer_ms: Vec::new(), through: cast.through, folder })
+        Ok(Self {
+            browsers,
+            server,
+            bed,
+            pairs: Vec::new(),
+            clicked: Vec::new(),
+            answer_ms: Vec::new(),
+            through: cast.through,
+            folder,
+        })
     }
 
     /// Everybody joins, and everybody sees all others.

@@ -32,19 +32,25 @@ pub(crate) struct Form {
 /// The forms, in the order in which they run.
 pub(crate) const FORMS: &[Form] = &[
     Form { lab: "call", args: &["--backend", "uring", "--browsers", "chromium:2", "--seconds", "10"], must_pass: true },
+    Form { lab: "call", args: &["--backend", "xdp", "--browsers", "chromium:2", "--seconds", "10"], must_pass: true },
     Form {
         lab: "call",
-        args: &["--backend", "uring", "--browsers", "chromium:2,firefox:1", "--seconds", "10"],
+        args: &["--backend", "xdp", "--browsers", "chromium:2,firefox:1", "--seconds", "10"],
         must_pass: true,
     },
     Form {
         lab: "call",
-        args: &["--backend", "sockets", "--browsers", "chromium:2", "--seconds", "6"],
+        args: &["--backend", "xdp", "--family", "6", "--browsers", "chromium:2", "--seconds", "6"],
         must_pass: true,
     },
     Form {
         lab: "call",
-        args: &["--backend", "uring", "--browsers", "chromium:2", "--seconds", "5", "--sabotage", "swap"],
+        args: &["--backend", "sockets", "--through", "whip", "--browsers", "chromium:2", "--seconds", "6"],
+        must_pass: true,
+    },
+    Form {
+        lab: "call",
+        args: &["--backend", "xdp", "--browsers", "chromium:2", "--seconds", "5", "--sabotage", "swap"],
         must_pass: false,
     },
     Form {
@@ -57,8 +63,14 @@ pub(crate) const FORMS: &[Form] = &[
         args: &["--backend", "uring", "--browsers", "chromium:2", "--seconds", "5", "--sabotage", "mute"],
         must_pass: false,
     },
+    Form {
+        lab: "restart-control",
+        args: &["--backend", "xdp", "--browsers", "chromium:3", "--seconds", "10"],
+        must_pass: true,
+    },
+    Form { lab: "local", args: &["--seconds", "6"], must_pass: true },
     Form { lab: "whip", args: &["--subscriber", "aiortc"], must_pass: true },
-    Form { lab: "hostile", args: &["--rate", "20000", "--packets", "200000"], must_pass: true },
+    Form { lab: "hostile", args: &["--backend", "uring", "--rate", "20000", "--packets", "200000"], must_pass: true },
 ];
 
 impl Form {

@@ -37,6 +37,9 @@ fn cut(report: &mut Report, actor: (&mut Driver, &str), other: (&mut Driver, &st
     let told = format!("{} && document.getElementById('banner').textContent.includes('Reconnecting')", shown("banner"));
     steps.happened("outage.is_told", driver.until(TAB, &told, STEP)?);
     std::thread::sleep(OUTAGE.saturating_sub(down.elapsed()));
+    // A picture that goes on would show that the outage is none.
+    let stands = driver.read(TAB, &format!("labAge('tile-{other_id}') > 3000"))?;
+    steps.holds("outage.picture_stands", stands == true);
     driver.endpoint.plug()?;
     let up = Instant::now();
     let since = |found: Option<f64>| found.map(|_| up.elapsed().as_secs_f64() * 1000.0);
