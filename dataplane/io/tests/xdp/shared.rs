@@ -139,6 +139,14 @@ fn two_workers_have_a_queue_each() {
     two_workers(2);
 }
 
+struct Over<'o>(&'o std::sync::atomic::AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn a_sharer_goes_on_while_the_keeper_of_its_queue_sleeps() {
     on_a_bed(1, |bed| {
@@ -151,6 +159,8 @@ fn a_sharer_goes_on_while_the_keeper_of_its_queue_sleeps() {
         let is_over = std::sync::atomic::AtomicBool::new(false);
         let [keeper, sharer] = &mut opened.ports[..] else { unreachable!() };
         std::thread::scope(|scope| {
+            // However this ends, the keeper's thread ends too.
+            let _over = Over(&is_over);
             scope.spawn(|| {
                 let wake = rustix::event::eventfd(0, rustix::event::EventfdFlags::NONBLOCK).unwrap();
                 while !is_over.load(Ordering::Relaxed) {
