@@ -13,6 +13,8 @@ const REPLY_MS = 10_000;
 const QUIET_MS = 4000;
 /** How long it may take to say so. */
 const PONG_MS = 2500;
+/** A timer that comes later than this tells of a busy page, not of the server. */
+const LATE_MS = 500;
 /** Waits between tries to resume; then a second each for half a minute, in which an outage ends or is a long one. */
 const WAITS_MS = [0, 200, 400, 700];
 const SHORT_WAIT_MS = 1000;
@@ -240,10 +242,12 @@ export class Connection extends EventTarget {
   async #probe() {
     const socket = this.#socket;
     if (socket === null || this.#state !== "joined") return;
-    const before = this.#heardAt;
+    const [before, askedAt] = [this.#heardAt, Date.now()];
     try {
       await this.#send(socket, { type: "ping" }, PONG_MS);
     } catch {
+      // A page that was itself held up may have the pong in its queue: the next look tells.
+      if (Date.now() - askedAt > PONG_MS + LATE_MS) return;
       // Another message is as good as the pong.
       if (this.#socket === socket && this.#heardAt === before) this.#closed(socket, 1006);
     }
