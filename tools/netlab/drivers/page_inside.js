@@ -62,13 +62,14 @@
     const stream = asked.audio || asked.video ? await ownOpen(asked) : new MediaStream();
     return isDrawn ? new MediaStream([...stream.getTracks(), portrait(wish.portrait)]) : stream;
   };
-  if (devices.getDisplayMedia !== undefined && wish.slides) {
+  // Firefox has none of its own on an origin that is not secure.
+  if (wish.slides) {
     devices.getDisplayMedia = async () => new MediaStream([slides()]);
   }
 
   /** Somebody in front of a wall, for pictures of the page. */
   function portrait(hue) {
-    return drawn(640, 360, 12, (context, tick) => {
+    return drawn(640, 360, 8, (context, tick) => {
       const wall = context.createLinearGradient(0, 0, 640, 360);
       wall.addColorStop(0, `hsl(${hue} 26% 74%)`);
       wall.addColorStop(1, `hsl(${hue + 24} 26% 52%)`);
