@@ -32,6 +32,7 @@ const puppeteer = require(path.join(config.modules, "puppeteer-core"));
 
 const LAUNCH_ATTEMPTS = 3;
 const LAUNCH_TIMEOUT_MS = 90_000;
+const PAGE_TIMEOUT_MS = 10_000;
 
 let browser;
 let page;
@@ -72,6 +73,24 @@ const LAUNCH = {
   }),
 };
 
+/**
+ * Opens the page, again if it does not come up: while a namespace's addresses settle, Chromium gives up loads that are under
+ * way (ERR_NETWORK_CHANGED), and a module that is missing is a page that does nothing.
+ */
+async function open(url) {
+  for (let attempt = 1; ; attempt += 1) {
+    await page.goto(url, { timeout: LAUNCH_TIMEOUT_MS });
+    const isUp = () => document.getElementById("prejoin")?.hidden === false;
+    try {
+      await page.waitForFunction(isUp, { timeout: PAGE_TIMEOUT_MS });
+      return;
+    } catch (error) {
+      log(`the page did not come up, attempt ${attempt}:`, error.message);
+      if (attempt >= LAUNCH_ATTEMPTS) throw error;
+    }
+  }
+}
+
 /** Launches the browser, again if it does not come up: a loaded machine sometimes needs a second attempt. */
 async function launch() {
   for (let attempt = 1; ; attempt += 1) {
@@ -93,7 +112,7 @@ async function launch() {
       if (config.through === "page") {
         // Before the page's own scripts, in every document that it opens.
         for (const script of scripts) await page.evaluateOnNewDocument(script);
-        await page.goto(`${config.origin}/r/${config.room}`, { timeout: LAUNCH_TIMEOUT_MS });
+        await open(`${config.origin}/r/${config.room}`);
       } else {
         // Any document of this origin that does nothing by itself.
         await page.goto(`${config.origin}/healthz`, { timeout: LAUNCH_TIMEOUT_MS });
