@@ -73,7 +73,8 @@ pub(crate) struct Session {
     pub(crate) answer_ms: Vec<Option<f64>>,
     /// When each participant clicked, in ms of the epoch.
     clicked: Vec<Option<f64>>,
-    through: Through,
+    /// By which door they came.
+    pub(crate) through: Through,
     /// Where logs and profiles are.
     pub(crate) folder: PathBuf,
 }
