@@ -290,7 +290,6 @@ impl Encoded {
     }
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
 fn hex<S: Serializer>(track: &TrackId, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&format_args!("{:032x}", u128::from_be_bytes(track.0)))
 }

@@ -138,14 +138,14 @@ struct Members<'a> {
     path: String,
 }
 
-impl Members<'_> {
+impl<'a> Members<'a> {
     fn bad(&self, name: &str, needed: &str) -> Refused {
         let field = format!("{}{name}", self.path);
         Refused::new(ErrorCode::BadMessage, format!("\"{field}\" must be {needed}")).at(field)
     }
 
     /// A member that is there; `null` is taken as absent.
-    fn get(&self, name: &str) -> Option<&Value> {
+    fn get(&self, name: &str) -> Option<&'a Value> {
         self.object.get(name).filter(|value| !value.is_null())
     }
 
@@ -175,21 +175,17 @@ impl Members<'_> {
     }
 
     /// The objects of a list, each with its place.
-    fn list(&self, name: &str) -> Result<Vec<Members<'_>>, Refused> {
+    fn list(&self, name: &str) -> Result<Vec<Self>, Refused> {
         let entries = match self.get(name) {
             None => return Ok(Vec::new()),
             Some(Value::Array(entries)) if entries.len() <= MAX_LIST => entries,
             Some(_) => return Err(self.bad(name, &format!("a list of at most {MAX_LIST} objects"))),
         };
-        let entry = |(at, value): (usize, &'_ Value)| match value {
-            Value::Object(_) => Ok(at),
-            _ => Err(self.bad(&format!("{name}[{at}]"), "an object")),
+        let entry = |(at, value): (usize, &'a Value)| {
+            let object = value.as_object().ok_or_else(|| self.bad(&format!("{name}[{at}]"), "an object"))?;
+            Ok(Members { object, path: format!("{}{name}[{at}].", self.path) })
         };
-        entries.iter().enumerate().try_for_each(|pair| entry(pair).map(|_| ()))?;
-        let objects = entries.iter().enumerate().filter_map(|(at, value)| {
-            Some(Members { object: value.as_object()?, path: format!("{}{name}[{at}].", self.path) })
-        });
-        Ok(objects.collect())
+        entries.iter().enumerate().map(entry).collect()
     }
 
     fn mid(&self) -> Result<String, Refused> {
