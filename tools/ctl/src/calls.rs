@@ -401,7 +401,10 @@ fn receiver(
     if let Some(durable) = segment.egress(slot)
         && load32(&durable.generation) == intent.generation
     {
-        let source = u32::try_from(load(&durable.source) & u64::from(u32::MAX)).ok().and_then(|source| source.checked_sub(1)).map(IngressId);
+        let source = u32::try_from(load(&durable.source) & u64::from(u32::MAX))
+            .ok()
+            .and_then(|source| source.checked_sub(1))
+            .map(IngressId);
         held.encoding = source.filter(|source| source.track_slot() == intent.track.slot).map(IngressId::encoding);
         held.packets = load(&durable.packets);
         held.bytes = load(&durable.octets);
