@@ -123,6 +123,12 @@ impl Studio<'_> {
         self.variants()
     }
 
+    /// Waits until the shared screen is there: nine pages in one browser take a small machine's breath.
+    fn see_screen(&mut self) -> Result<()> {
+        let is_calm = format!("{} && document.getElementById('banner').hidden", moves("grace-hopper-screen"));
+        self.driver.until(TAB, &is_calm, STEP * 4)?.map(drop).context("no shared screen")
+    }
+
     fn variants(&mut self) -> Result<()> {
         self.driver.click(TAB, "control-people")?;
         self.take("room-9-people")?;
@@ -135,11 +141,13 @@ impl Studio<'_> {
         self.driver.front(OTHERS[0])?;
         self.driver.click(OTHERS[0], "control-share")?;
         self.driver.front(TAB)?;
-        self.driver.until(TAB, &moves("grace-hopper-screen"), STEP * 4)?.context("no shared screen")?;
+        self.see_screen()?;
         self.take("room-screen-dark")?;
         self.driver.read(TAB, "void (document.documentElement.dataset.theme = 'light')")?;
+        self.see_screen()?;
         self.take("room-screen")?;
         self.driver.size(TAB, 360, 740)?;
+        self.see_screen()?;
         self.take("room-screen-360")?;
         self.driver.size(TAB, 1280, 800)?;
         self.driver.click(TAB, "control-settings")?;
