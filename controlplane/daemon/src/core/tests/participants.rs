@@ -310,7 +310,8 @@ fn mute_is_told_to_the_others_and_leaving_ends_everything() {
     let mut bed = Bed::new("leaves-room");
     let ((mut ada, of_ada), (mut bob, _)) = two(&mut bed);
     let camera = track_id(track_of(&of_ada, "1"));
-    assert_eq!(ada.reply(&mut bed, Ask::Mute { track: camera, muted: true })["type"], "ok");
+    let came = ada.ask(&mut bed, Ask::Mute { track: camera, muted: true });
+    assert_eq!(came, [json!({"type": "ok", "id": ada.next})], "who did it is not told of it as well");
     let told = bob.told();
     assert_eq!((kinds(&told), &told[0]["muted"]), (vec!["track_muted"], &json!(true)));
     let refused = bob.reply(&mut bed, Ask::Mute { track: camera, muted: false });
@@ -460,6 +461,7 @@ fn a_slot_that_does_not_fit_is_refused_and_the_others_are_not() {
     assert_eq!(subscribed["refused"][0]["code"], "server_full");
     bed.plane.books().room_for = None;
     assert_eq!(ada.subscribe(&mut bed, &wishes[1..])["slots"], json!([{"mid": "2", "track": microphone}]));
+    assert_eq!(bed.plane.books().subscriptions.len(), 2, "it is programmed the second time");
 }
 
 #[test]
