@@ -61,7 +61,7 @@ pub(crate) fn run(words: &[String]) -> Result<bool> {
     report.check("server.participants_live_while_down", json!(live), "participants", &format!("{there} each"), is_live);
     let started = Instant::now();
     session.server.start_control()?;
-    report.note("controlplane.start_ms", json!(started.elapsed().as_millis() as u64));
+    report.note("controlplane.start_ms", json!(started.elapsed().as_secs_f64() * 1000.0));
     console::line("  the control plane is back");
     session.join(there..kinds.len(), None)?;
     let newcomers: Vec<Pair> = session.pairs.iter().skip(old.len()).cloned().collect();
