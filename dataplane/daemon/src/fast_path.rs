@@ -65,7 +65,7 @@ fn try_open(handed: &mut Handed, segment: &Segment, stop: &Arc<AtomicBool>) -> a
     let config = XdpConfig { paths: SocketConfig::default().paths, ..XdpConfig::default() };
     let opened = dataplane_io::xdp::open(parts, &table, config)?;
     let duplicate = |name: &str| -> anyhow::Result<OwnedFd> {
-        Ok(handed.borrow(name)?.try_clone_to_owned().context("no descriptor is left")?)
+        handed.borrow(name)?.try_clone_to_owned().context("no descriptor is left")
     };
     let mut strangers = StrangerMap::from_fd(duplicate("map_strangers")?)?;
     for queue in 0..geometry.queues {
