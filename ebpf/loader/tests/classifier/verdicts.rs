@@ -17,6 +17,9 @@ const DROP: u32 = 1;
 const PASS: u32 = 2;
 const REDIRECT: u32 = 4;
 
+/// A wrong answer is wrong so many times.
+const LOOKS: usize = 3;
+
 /// A program on the bed's veth with all sockets in place, as it is when the planes run.
 pub(crate) struct Stage {
     pub(crate) classifier: Classifier,
@@ -60,7 +63,6 @@ impl Stage {
     pub(crate) fn faults(&mut self) -> Result<Vec<String>> {
         let mut faults = Vec::new();
         for fixture in fixtures::all() {
-            // Quiet traffic of the kernel itself (IPv6 neighbours) may come in between; it never has one of these fates twice.
             if let Err(fault) = self.check(&fixture).with_context(|| fixture.name.clone()) {
                 faults.push(format!("{fault:#}"));
             }
@@ -79,7 +81,20 @@ impl Stage {
         Ok(())
     }
 
+    /// The kernel's own traffic (IPv6 neighbours) comes in between now and then and counts as well: a look that it fell into
+    /// is repeated. A program that counts twice does so each time.
     fn check_fate(&mut self, fixture: &Fixture, fate: XdpFate) -> Result<()> {
+        let mut looked = self.look(fixture, fate);
+        for _ in 1..LOOKS {
+            if looked.is_ok() {
+                break;
+            }
+            looked = self.look(fixture, fate);
+        }
+        looked
+    }
+
+    fn look(&mut self, fixture: &Fixture, fate: XdpFate) -> Result<()> {
         let counted = self.maps.counters.read_all()?;
         let (before_ns, run, after_ns) =
             (monotonic_ns(), self.classifier.test_run(&fixture.frame, self.index, fixture.queue, 1)?, monotonic_ns());
