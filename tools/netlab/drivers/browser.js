@@ -110,7 +110,9 @@ async function launch() {
       page.on("pageerror", (error) => log("page error:", error.message));
       const scripts = config.scripts.map((script) => fs.readFileSync(script, "utf8"));
       if (config.through === "page") {
-        // Before the page's own scripts, in every document that it opens.
+        // Before the page's own scripts, in every document that it opens: the page asks for a camera at once.
+        const shared = { browser: config.browser, colour: config.colour };
+        await page.evaluateOnNewDocument(`window.labConfig = ${JSON.stringify(shared)};`);
         for (const script of scripts) await page.evaluateOnNewDocument(script);
         await open(`${config.origin}/r/${config.room}`);
       } else {

@@ -24,7 +24,7 @@
   const analysers = new Map();
   const asked = new Map();
   const answerMs = [];
-  let config = {};
+  const config = window.labConfig;
 
   const epoch = () => performance.timeOrigin + performance.now();
   const find = (id) => document.getElementById(id);
@@ -118,8 +118,7 @@
     }
   }
 
-  async function start(given) {
-    config = given;
+  async function start() {
     watchTiles();
   }
 
