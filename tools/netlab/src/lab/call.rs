@@ -60,7 +60,10 @@ pub(crate) fn run(words: &[String]) -> Result<bool> {
     let sabotage = args.choice("sabotage", &SABOTAGES.map(|(name, ..)| name))?;
     let chosen = SABOTAGES.into_iter().find(|(name, ..)| Some(*name) == sabotage);
     let fault = chosen.map(|(_, fault, _)| fault);
-    let through = Through::parse(args.choice("through", &Through::NAMES)?.unwrap_or("page"));
+    // Only by WHEP does a viewer say whom it asks for, so that it can ask for somebody else.
+    let usual = if fault == Some(Sabotage::Swap) { "whip" } else { "page" };
+    let through = Through::parse(args.choice("through", &Through::NAMES)?.unwrap_or(usual));
+    ensure!(fault != Some(Sabotage::Swap) || through == Through::Whip, "--sabotage swap needs --through whip");
     let options = server_options(&args)?;
     let folder = new_folder("call")?;
     let mut report = Report::start("call");

@@ -24,8 +24,7 @@ const FIRST_FRAME_LIMIT_MS: u64 = 20_000;
 /// A deliberate fault, to show that the checks see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sabotage {
-    /// People are others than they are taken for: by the page the first two join under each other's name, by WHEP the first
-    /// participant asks for others than it claims to watch.
+    /// By WHEP the first participant asks for others than it claims to watch.
     Swap,
     /// The first participant's leg loses 5 % of what comes to it.
     Drop,
@@ -161,14 +160,10 @@ impl Session {
 
     /// Some join after those who are there, and each of them sees, and is seen by, everybody who is there then.
     pub(crate) fn join(&mut self, who: Range<usize>, sabotage: Option<Sabotage>) -> Result<()> {
-        let mut names: Vec<String> = self.browsers.iter().map(|browser| browser.name.clone()).collect();
-        if self.through == Through::Page && sabotage == Some(Sabotage::Swap) {
-            names.swap(0, 1);
-        }
-        for index in who.clone() {
-            let (browser, name) = (&mut self.browsers[index], &names[index]);
+        for browser in &mut self.browsers[who.clone()] {
+            let name = browser.name.clone();
             let joined = browser.call("join", json!({ "name": name }), COMMAND_LIMIT)?;
-            console::line(&format!("  {} has joined as {name}", browser.name));
+            console::line(&format!("  {name} has joined"));
             self.answer_ms.push(joined["answerMs"].as_f64());
             self.clicked.push(joined["at"].as_f64());
         }
