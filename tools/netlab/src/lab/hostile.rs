@@ -51,6 +51,7 @@ const XDP_SHARE: f64 = 0.98;
 /// SRTP-valid junk for each million raw datagrams, and its rate: Python protects these one by one.
 const JUNK_SHARE: u64 = 20;
 const JUNK_RATE: u64 = 1000;
+const JUNK_MOST: u64 = 50_000;
 
 /// The server and the call at one moment.
 struct Moment {
@@ -85,7 +86,7 @@ pub(crate) fn run(words: &[String]) -> Result<bool> {
     let mut session = Session::start(&Cast::remote(&[Kind::Chromium; 2], Through::Whip), &options, None, &folder)?;
     let (stranger, insider) = (session.bed.add("stranger")?, session.bed.add("insider")?);
     session.join_all(None)?;
-    let junk_packets = packets / JUNK_SHARE;
+    let junk_packets = (packets / JUNK_SHARE).min(JUNK_MOST);
     let mut junk = JunkClient::start(&python, &session, &insider, [junk_packets, JUNK_RATE, seed])?;
     console::line("  listening to the call");
     let (participant, loot) = sender::eavesdrop(&session.browsers[0].endpoint, &session.server.endpoint, EAVESDROP)?;
