@@ -38,7 +38,7 @@ export class Meeting extends EventTarget {
     this.room = wish.room;
     this.name = wish.name;
     this.#media = media;
-    this.connection = new Connection(socketUrl(location));
+    this.connection = new Connection(socketUrl(location), undefined, isServerThere);
     this.call = new Call(this.connection);
   }
 
@@ -174,4 +174,13 @@ export class Meeting extends EventTarget {
 /** @param {Event} event @returns {any} */
 export function detail(event) {
   return /** @type {CustomEvent} */ (event).detail;
+}
+
+/** @returns {Promise<boolean>} whether the server answers */
+async function isServerThere() {
+  try {
+    return (await fetch("/healthz", { cache: "no-store" })).ok;
+  } catch {
+    return false;
+  }
 }

@@ -15,11 +15,11 @@ const QUIET_MS = 4000;
 const PONG_MS = 2500;
 /** A timer that comes later than this tells of a busy page, not of the server. */
 const LATE_MS = 500;
-/** Waits between tries to resume; then a second each for half a minute, in which an outage ends or is a long one. */
+/** Waits between tries to resume; then a second each for as long as a resume token lives. */
 const WAITS_MS = [0, 200, 400, 700];
 const SHORT_WAIT_MS = 1000;
 const LONG_WAIT_MS = 3000;
-const SHORT_WAITS = 30;
+const SHORT_WAITS = 64;
 /** Close codes after which there is nothing to resume, with what they mean. */
 const FINAL = new Map([
   [1000, "left"],
@@ -99,11 +99,14 @@ export class Connection extends EventTarget {
   /**
    * @param {string} url
    * @param {(url: string, protocol: string) => Socket} [open] for tests
+   * @param {() => Promise<boolean>} [isThere] whether the server answers at all: browsers make a page wait for seconds whose
+   *   WebSockets have failed several times, so a lasting outage is not probed with them
    */
-  constructor(url, open = (where, protocol) => new WebSocket(where, protocol)) {
+  constructor(url, open = (where, protocol) => new WebSocket(where, protocol), isThere = async () => true) {
     super();
     this.url = url;
     this.open = open;
+    this.isThere = isThere;
   }
 
   /** @returns {State} */
@@ -215,6 +218,7 @@ export class Connection extends EventTarget {
     for (let turn = 0; this.#is("reconnecting"); turn += 1) {
       await this.#pause(WAITS_MS[turn] ?? (turn < SHORT_WAITS ? SHORT_WAIT_MS : LONG_WAIT_MS));
       if (!this.#is("reconnecting")) return;
+      if (turn > 0 && !(await this.isThere())) continue;
       try {
         const joined = await this.#enter();
         // Whoever left meanwhile does not come back.
