@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use clap::Parser;
 
+use crate::profile::Profile;
+
 /// Participants that join a room, publish synthetic camera and microphone, watch each other and count what arrives.
 #[derive(Debug, Clone, Parser)]
 #[command(
@@ -43,6 +45,9 @@ pub(crate) struct Args {
     /// Token, where the room is not open.
     #[arg(long)]
     pub(crate) token: Option<String>,
+    /// Offer this SRTP profile only; the server chooses otherwise.
+    #[arg(long, value_enum)]
+    pub(crate) profile: Option<Profile>,
     /// Print the result as JSON.
     #[arg(long)]
     pub(crate) json: bool,

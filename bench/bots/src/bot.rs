@@ -20,7 +20,7 @@ use crate::rtcp::{self, Told};
 use crate::rtp::{self, Header};
 use crate::sdp::{self, Answer, CAMERA_MID, MICROPHONE_MID, OfferParts, OwnSsrcs, RTX};
 use crate::signaling::{Client, Place, Refused};
-use crate::transport::{Identity, Received, Transport};
+use crate::transport::{IceRole, Identity, Received, Transport};
 
 /// Between two looks at what is missing.
 const TICK: Duration = Duration::from_millis(20);
@@ -156,7 +156,7 @@ impl Bot {
         let started = Instant::now();
         let (mut client, joined) = join(shared, &cname).await?;
         let mut room = Room::new(&joined, number * 2);
-        let mut transport = Transport::new(&shared.identity, local, Instant::now())?;
+        let mut transport = Transport::new(&shared.identity, local, IceRole::Controlling, Instant::now())?;
         let ssrcs = OwnSsrcs { audio: numbers.word() | 1, video: numbers.word() | 1, video_rtx: numbers.word() | 1 };
         let offer = sdp::offer(&OfferParts {
             credentials: transport.credentials(),
@@ -176,7 +176,7 @@ impl Bot {
         if answer.slots.len() != usize::from(shared.watch) * 2 {
             bail!("{} slots in the answer instead of {}", answer.slots.len(), usize::from(shared.watch) * 2);
         }
-        transport.start(&answer, Instant::now())?;
+        transport.start(&answer.remote, Instant::now())?;
         room.set_slots(&answer.slots);
         let now = Instant::now();
         Ok(Self {

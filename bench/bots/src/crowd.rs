@@ -38,7 +38,7 @@ pub(crate) async fn run(args: &Args) -> Result<Report> {
         place,
         room: args.room.clone(),
         token: args.token.clone(),
-        identity: Identity::generate()?,
+        identity: Identity::generate(args.profile)?,
         watch: args.watch,
         camera: (args.video_bps, args.fps),
     });

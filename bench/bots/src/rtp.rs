@@ -2,22 +2,27 @@
 //! RTP headers (RFC 3550 §5.1) and retransmissions (RFC 4588). It must never take a length from a packet unchecked.
 
 /// Bytes of a header without CSRCs and extension.
-pub(crate) const HEADER: usize = 12;
+pub const HEADER: usize = 12;
 
 /// What a receiver reads of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Header {
-    pub(crate) pt: u8,
-    pub(crate) seq: u16,
-    pub(crate) timestamp: u32,
-    pub(crate) ssrc: u32,
+pub struct Header {
+    /// Payload type.
+    pub pt: u8,
+    /// Sequence number.
+    pub seq: u16,
+    /// In ticks of the media clock.
+    pub timestamp: u32,
+    /// Synchronisation source.
+    pub ssrc: u32,
     /// Bytes before the payload.
-    pub(crate) len: usize,
+    pub len: usize,
 }
 
 impl Header {
     /// Reads the header of a packet; `None` if it is none.
-    pub(crate) fn parse(packet: &[u8]) -> Option<Self> {
+    #[must_use]
+    pub fn parse(packet: &[u8]) -> Option<Self> {
         let (&fixed, rest) = packet.split_first_chunk::<HEADER>()?;
         let [first, second, s0, s1, t0, t1, t2, t3, c0, c1, c2, c3] = fixed;
         if first >> 6 != 2 {
@@ -40,7 +45,8 @@ impl Header {
 }
 
 /// A packet without extension.
-pub(crate) fn packet(pt: u8, marker: bool, seq: u16, timestamp: u32, ssrc: u32, payload: &[&[u8]]) -> Vec<u8> {
+#[must_use]
+pub fn packet(pt: u8, marker: bool, seq: u16, timestamp: u32, ssrc: u32, payload: &[&[u8]]) -> Vec<u8> {
     let mut packet = Vec::with_capacity(HEADER + payload.iter().map(|part| part.len()).sum::<usize>());
     packet.extend_from_slice(&[0x80, pt | (u8::from(marker) << 7)]);
     packet.extend_from_slice(&seq.to_be_bytes());
@@ -53,19 +59,22 @@ pub(crate) fn packet(pt: u8, marker: bool, seq: u16, timestamp: u32, ssrc: u32, 
 }
 
 /// A retransmission of `original` under another payload type, number and SSRC.
-pub(crate) fn retransmission(original: &[u8], pt: u8, seq: u16, ssrc: u32) -> Option<Vec<u8>> {
+#[must_use]
+pub fn retransmission(original: &[u8], pt: u8, seq: u16, ssrc: u32) -> Option<Vec<u8>> {
     let header = Header::parse(original)?;
     let marker = original.get(1)? & 0x80 != 0;
     Some(packet(pt, marker, seq, header.timestamp, ssrc, &[&header.seq.to_be_bytes(), original.get(header.len..)?]))
 }
 
 /// The number that a retransmission brings back; `None` for padding that probes.
-pub(crate) fn original_number(payload: &[u8]) -> Option<u16> {
+#[must_use]
+pub fn original_number(payload: &[u8]) -> Option<u16> {
     payload.first_chunk::<2>().map(|&number| u16::from_be_bytes(number))
 }
 
 /// The index nearest to `reference` that ends in `seq`.
-pub(crate) fn unroll(reference: u64, seq: u16) -> u64 {
+#[must_use]
+pub fn unroll(reference: u64, seq: u16) -> u64 {
     let [.., high, low] = reference.to_be_bytes();
     let ahead = seq.wrapping_sub(u16::from_be_bytes([high, low]));
     if ahead < 0x8000 {
@@ -76,7 +85,8 @@ pub(crate) fn unroll(reference: u64, seq: u16) -> u64 {
 }
 
 /// The sixteen bits of an index that a packet carries.
-pub(crate) fn low16(index: u64) -> u16 {
+#[must_use]
+pub fn low16(index: u64) -> u16 {
     let [.., high, low] = index.to_be_bytes();
     u16::from_be_bytes([high, low])
 }

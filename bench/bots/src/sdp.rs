@@ -86,23 +86,29 @@ pub(crate) struct AnsweredSlot {
     pub(crate) rtx_ssrc: Option<u32>,
 }
 
-/// What a bot needs of an answer.
+/// What a description says of the other side's transport.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Answer {
-    pub(crate) ufrag: String,
-    pub(crate) pwd: String,
-    pub(crate) fingerprint: String,
-    pub(crate) candidates: Vec<String>,
-    pub(crate) slots: Vec<AnsweredSlot>,
+pub struct Remote {
+    /// ICE username fragment.
+    pub ufrag: String,
+    /// ICE password.
+    pub pwd: String,
+    /// `sha-256 AA:BB…`.
+    pub fingerprint: String,
+    /// `candidate:…`, as written.
+    pub candidates: Vec<String>,
 }
 
-impl Answer {
-    /// Reads the answer to [`offer`].
-    pub(crate) fn parse(sdp: &str) -> Result<Self> {
+impl Remote {
+    /// Reads an offer or an answer.
+    ///
+    /// # Errors
+    /// When an attribute is missing.
+    pub fn parse(sdp: &str) -> Result<Self> {
         let of =
             |name: &str| sdp.lines().find_map(|line| line.strip_prefix("a=")?.strip_prefix(name)?.strip_prefix(':'));
         let needed =
-            |name: &'static str| of(name).map(str::to_owned).with_context(|| format!("an answer without a={name}"));
+            |name: &'static str| of(name).map(str::to_owned).with_context(|| format!("a description without a={name}"));
         let candidates =
             sdp.lines().filter_map(|line| line.strip_prefix("a=")).filter(|line| line.starts_with("candidate:"));
         Ok(Self {
@@ -110,8 +116,21 @@ impl Answer {
             pwd: needed("ice-pwd")?,
             fingerprint: needed("fingerprint")?,
             candidates: candidates.map(str::to_owned).collect(),
-            slots: sdp.split("\r\nm=").skip(1).filter_map(slot).collect(),
         })
+    }
+}
+
+/// What a bot needs of an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Answer {
+    pub(crate) remote: Remote,
+    pub(crate) slots: Vec<AnsweredSlot>,
+}
+
+impl Answer {
+    /// Reads the answer to [`offer`].
+    pub(crate) fn parse(sdp: &str) -> Result<Self> {
+        Ok(Self { remote: Remote::parse(sdp)?, slots: sdp.split("\r\nm=").skip(1).filter_map(slot).collect() })
     }
 }
 
@@ -159,7 +178,7 @@ mod tests {
                     m=video 9 X 96 97\r\na=mid:1\r\na=sendonly\r\na=ssrc-group:FID 7 8\r\na=ssrc:7 cname:x\r\n\
                     m=audio 9 X 111\r\na=mid:2\r\na=sendonly\r\na=ssrc:9 cname:x\r\n";
         let answer = Answer::parse(text).expect("an answer");
-        assert_eq!(answer.candidates, ["candidate:1 1 udp 1 127.0.0.1 9 typ host"]);
+        assert_eq!(answer.remote.candidates, ["candidate:1 1 udp 1 127.0.0.1 9 typ host"]);
         let slot = |mid: &str, is_video, ssrc, rtx_ssrc| AnsweredSlot { mid: mid.to_owned(), is_video, ssrc, rtx_ssrc };
         assert_eq!(answer.slots, [slot("1", true, 7, Some(8)), slot("2", false, 9, None)]);
         assert!(Answer::parse("v=0\r\n").is_err());

@@ -2,9 +2,10 @@
 //! One bundled transport: ICE (`is`, controlling), DTLS (`dimpl`, client) and SRTP (`webrtc-srtp`). Datagrams and time in,
 //! datagrams and packets out. It must never take keys from a peer whose certificate is not the one that was signalled.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -16,8 +17,9 @@ use webrtc_srtp::context::Context;
 use webrtc_srtp::option::{srtcp_replay_protection, srtp_replay_protection};
 use webrtc_srtp::protection_profile::ProtectionProfile;
 
+use crate::profile::Profile;
 use crate::rtcp;
-use crate::sdp::Answer;
+use crate::sdp::Remote;
 
 /// First repetition of a DTLS flight.
 const DTLS_REPEAT: Duration = Duration::from_millis(150);
@@ -25,29 +27,30 @@ const DTLS_REPEAT: Duration = Duration::from_millis(150);
 const REPLAY_WINDOW: usize = 1024;
 
 /// One certificate for all bots: making one costs more than a handshake.
-pub(crate) struct Identity {
+pub struct Identity {
     certificate: DtlsCertificate,
     config: Arc<Config>,
+    profile: Option<Profile>,
 }
 
 impl Identity {
-    /// Makes a certificate.
-    pub(crate) fn generate() -> Result<Self> {
-        static CONFIG: OnceLock<Arc<Config>> = OnceLock::new();
-        let builder = || Config::builder().flight_start_rto(DTLS_REPEAT).build();
-        let config = match CONFIG.get() {
-            Some(config) => Arc::clone(config),
-            None => {
-                let made = Arc::new(builder().map_err(|error| anyhow!("DTLS: {error}"))?);
-                Arc::clone(CONFIG.get_or_init(|| made))
-            }
-        };
+    /// Makes a certificate; with `profile`, no other SRTP profile is offered.
+    ///
+    /// # Errors
+    /// When the key cannot be made.
+    pub fn generate(profile: Option<Profile>) -> Result<Self> {
+        let mut builder = Config::builder().flight_start_rto(DTLS_REPEAT);
+        if let Some(profile) = profile {
+            builder = builder.with_crypto_provider(profile.provider());
+        }
+        let config = Arc::new(builder.build().map_err(|error| anyhow!("DTLS: {error}"))?);
         let made = dimpl::certificate::generate_self_signed_certificate();
-        Ok(Self { certificate: made.map_err(|error| anyhow!("a certificate: {error}"))?, config })
+        Ok(Self { certificate: made.map_err(|error| anyhow!("a certificate: {error}"))?, config, profile })
     }
 
     /// As `a=fingerprint` writes it.
-    pub(crate) fn fingerprint(&self) -> String {
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
         fingerprint(&self.certificate.certificate)
     }
 }
@@ -58,7 +61,7 @@ fn fingerprint(der: &[u8]) -> String {
 }
 
 /// What a datagram was.
-pub(crate) enum Received {
+pub enum Received {
     /// A packet of media, opened.
     Rtp(Vec<u8>),
     /// A report, opened.
@@ -71,8 +74,17 @@ pub(crate) enum Received {
     Other,
 }
 
+/// Who nominates (RFC 8445 §6.1.1): whoever offers, and whoever meets an ICE-lite server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IceRole {
+    /// This side.
+    Controlling,
+    /// The other side.
+    Controlled,
+}
+
 /// The transport of one bot.
-pub(crate) struct Transport {
+pub struct Transport {
     ice: IceAgent,
     dtls: Dtls,
     local: SocketAddr,
@@ -81,15 +93,20 @@ pub(crate) struct Transport {
     dtls_started: bool,
     dtls_at: Option<Instant>,
     certificate_matches: bool,
+    narrow: Option<Profile>,
+    profile: Option<Profile>,
     keys: Option<(Context, Context)>,
     out: VecDeque<(SocketAddr, Vec<u8>)>,
 }
 
 impl Transport {
     /// Before the offer: credentials are chosen here.
-    pub(crate) fn new(identity: &Identity, local: SocketAddr, now: Instant) -> Result<Self> {
+    ///
+    /// # Errors
+    /// When `local` cannot be a candidate.
+    pub fn new(identity: &Identity, local: SocketAddr, ice_role: IceRole, now: Instant) -> Result<Self> {
         let mut ice = IceAgent::new(IceCreds::new());
-        ice.set_controlling(true);
+        ice.set_controlling(ice_role == IceRole::Controlling);
         let candidate = Candidate::host(local, "udp").map_err(|error| anyhow!("a candidate: {error}"))?;
         ice.add_local_candidate(candidate);
         let certificate = DtlsCertificate {
@@ -107,21 +124,27 @@ impl Transport {
             dtls_started: false,
             dtls_at: None,
             certificate_matches: false,
+            narrow: identity.profile,
+            profile: None,
             keys: None,
             out: VecDeque::new(),
         })
     }
 
     /// Username fragment and password of the offer.
-    pub(crate) fn credentials(&self) -> (&str, &str) {
+    #[must_use]
+    pub fn credentials(&self) -> (&str, &str) {
         let held = self.ice.local_credentials();
         (&held.ufrag, &held.pass)
     }
 
-    /// Takes what the answer says about the server's transport.
-    pub(crate) fn start(&mut self, answer: &Answer, now: Instant) -> Result<()> {
+    /// Takes what the server's description says about its transport.
+    ///
+    /// # Errors
+    /// When it has no candidate, or one that cannot be read.
+    pub fn start(&mut self, answer: &Remote, now: Instant) -> Result<()> {
         if answer.candidates.is_empty() {
-            bail!("the answer has no candidate");
+            bail!("the description has no candidate");
         }
         self.expected_fingerprint.clone_from(&answer.fingerprint);
         self.ice.set_remote_credentials(IceCreds { ufrag: answer.ufrag.clone(), pass: answer.pwd.clone() });
@@ -132,24 +155,34 @@ impl Transport {
         self.advance(now)
     }
 
+    /// The SRTP profile that was negotiated; `None` before.
+    #[must_use]
+    pub fn profile(&self) -> Option<Profile> {
+        self.profile
+    }
+
     /// True from when media can flow.
-    pub(crate) fn is_secured(&self) -> bool {
+    #[must_use]
+    pub fn is_secured(&self) -> bool {
         self.keys.is_some()
     }
 
     /// When [`Self::advance`] is to be called next.
-    pub(crate) fn deadline(&mut self) -> Option<Instant> {
+    pub fn deadline(&mut self) -> Option<Instant> {
         let dtls = self.dtls_at.filter(|_| self.dtls_started);
         self.ice.poll_timeout().into_iter().chain(dtls).min()
     }
 
     /// The next datagram to send.
-    pub(crate) fn next_datagram(&mut self) -> Option<(SocketAddr, Vec<u8>)> {
+    pub fn next_datagram(&mut self) -> Option<(SocketAddr, Vec<u8>)> {
         self.out.pop_front()
     }
 
     /// Lets timers run out.
-    pub(crate) fn advance(&mut self, now: Instant) -> Result<()> {
+    ///
+    /// # Errors
+    /// When DTLS fails; the transport is of no use then.
+    pub fn advance(&mut self, now: Instant) -> Result<()> {
         self.ice.handle_timeout(now);
         self.drain_ice();
         if self.remote.is_some() && (!self.dtls_started || self.dtls_at.is_some_and(|at| now >= at)) {
@@ -161,7 +194,10 @@ impl Transport {
     }
 
     /// Takes a datagram.
-    pub(crate) fn receive(&mut self, datagram: &[u8], from: SocketAddr, now: Instant) -> Result<Received> {
+    ///
+    /// # Errors
+    /// When DTLS fails; the transport is of no use then.
+    pub fn receive(&mut self, datagram: &[u8], from: SocketAddr, now: Instant) -> Result<Received> {
         match datagram.first() {
             Some(0..=3) => {
                 if let Ok(message) = StunMessage::parse(datagram) {
@@ -196,7 +232,10 @@ impl Transport {
     }
 
     /// Seals and queues a packet of media.
-    pub(crate) fn send_rtp(&mut self, packet: &[u8]) -> Result<()> {
+    ///
+    /// # Errors
+    /// When it cannot be sealed.
+    pub fn send_rtp(&mut self, packet: &[u8]) -> Result<()> {
         let (Some((tx, _)), Some(remote)) = (&mut self.keys, self.remote) else { return Ok(()) };
         let sealed = tx.encrypt_rtp(packet).context("seal a packet")?;
         self.out.push_back((remote, sealed.to_vec()));
@@ -204,7 +243,10 @@ impl Transport {
     }
 
     /// Seals and queues a report.
-    pub(crate) fn send_rtcp(&mut self, packet: &[u8]) -> Result<()> {
+    ///
+    /// # Errors
+    /// When it cannot be sealed.
+    pub fn send_rtcp(&mut self, packet: &[u8]) -> Result<()> {
         let (Some((tx, _)), Some(remote)) = (&mut self.keys, self.remote) else { return Ok(()) };
         let sealed = tx.encrypt_rtcp(packet).context("seal a report")?;
         self.out.push_back((remote, sealed.to_vec()));
@@ -228,7 +270,8 @@ impl Transport {
             match self.dtls.poll_output(&mut buffer) {
                 dimpl::Output::Packet(bytes) => {
                     if let Some(remote) = self.remote {
-                        self.out.push_back((remote, bytes.to_vec()));
+                        let bytes = self.narrow.map_or(Cow::Borrowed(bytes), |profile| profile.narrowed(bytes));
+                        self.out.push_back((remote, bytes.into_owned()));
                     }
                 }
                 dimpl::Output::BufferTooSmall { needed } => buffer.resize(needed, 0),
@@ -238,7 +281,7 @@ impl Transport {
                 }
                 dimpl::Output::PeerCert(der) => {
                     if !fingerprint(der).eq_ignore_ascii_case(&self.expected_fingerprint) {
-                        bail!("the server's certificate is not the one of its answer");
+                        bail!("the server's certificate is not the one of its description");
                     }
                     self.certificate_matches = true;
                 }
@@ -246,6 +289,7 @@ impl Transport {
                     if !self.certificate_matches {
                         bail!("keys without a certificate");
                     }
+                    self.profile = Profile::of(profile);
                     self.keys = Some(contexts(&material, profile)?);
                 }
                 dimpl::Output::CloseNotify => bail!("the server closed DTLS"),
@@ -281,7 +325,7 @@ mod tests {
 
     #[test]
     fn a_fingerprint_is_written_as_sdp_does() {
-        let identity = Identity::generate().expect("an identity");
+        let identity = Identity::generate(None).expect("an identity");
         let text = identity.fingerprint();
         assert_eq!(text.len(), "sha-256 ".len() + 32 * 3 - 1);
         assert!(text.starts_with("sha-256 "));
@@ -304,9 +348,10 @@ mod tests {
         let material: Vec<u8> = (0..56).collect();
         let mirrored: Vec<u8> = (16..32).chain(0..16).chain(44..56).chain(32..44).collect();
         let (mut theirs, _) = contexts(&mirrored, SrtpProfile::AEAD_AES_128_GCM).expect("keys");
-        let identity = Identity::generate().expect("an identity");
+        let identity = Identity::generate(None).expect("an identity");
         let local: SocketAddr = ([127, 0, 0, 1], 9).into();
-        let mut transport = Transport::new(&identity, local, Instant::now()).expect("a transport");
+        let mut transport =
+            Transport::new(&identity, local, IceRole::Controlling, Instant::now()).expect("a transport");
         transport.keys = Some(contexts(&material, SrtpProfile::AEAD_AES_128_GCM).expect("keys"));
         let packet = crate::rtp::packet(96, true, 1, 2, 3, &[b"media"]);
         let sealed = theirs.encrypt_rtp(&packet).expect("sealed");
