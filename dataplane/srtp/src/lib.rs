@@ -27,18 +27,22 @@
 )]
 
 pub mod backend;
+mod batch;
 mod context;
 mod derive;
 mod error;
 mod header;
 #[cfg(test)]
 mod hex;
+mod plaintext;
 mod profile;
 mod replay;
 mod tracked;
 
+pub use batch::{BATCH, Sealing, protect_rtp_batch};
 pub use context::{RtcpOpened, RtpOpened, RxContext, TxContext};
 pub use error::SrtpError;
+pub use plaintext::{Plaintext, SharedBytes};
 pub use profile::{KeyError, MasterKey, Profile, split_exporter};
 pub use replay::{Direct, Publish, Replay, ReplayWindow};
 pub use tracked::RtpReceived;
@@ -51,33 +55,3 @@ pub const MAX_RTCP_INDEX: u32 = (1 << 31) - 1;
 
 /// Longest packet, in bytes, that is protected or unprotected (a UDP payload).
 pub const MAX_PACKET_LEN: usize = 65_535;
-
-/// Shared plaintext that is read but never changed.
-///
-/// It exists so that a packet store can hand in memory that another process maps: such bytes are
-/// no `&[u8]`. An implementation copies exactly [`len`](Self::len) bytes and must not panic when
-/// `dst` has another length (it then copies the common prefix).
-pub trait Plaintext {
-    /// Length in bytes; the same on each call.
-    fn len(&self) -> usize;
-
-    /// Copies all bytes to `dst`, which has [`len`](Self::len) bytes.
-    fn copy_to(&self, dst: &mut [u8]);
-
-    /// Whether there are no bytes.
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
-
-impl Plaintext for &[u8] {
-    fn len(&self) -> usize {
-        <[u8]>::len(self)
-    }
-
-    fn copy_to(&self, dst: &mut [u8]) {
-        for (to, from) in dst.iter_mut().zip(self.iter()) {
-            *to = *from;
-        }
-    }
-}

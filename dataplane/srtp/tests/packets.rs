@@ -9,7 +9,7 @@ mod packets;
 mod tests {
     use dataplane_srtp::{
         Direct, KeyError, MAX_PACKET_LEN, MAX_RTCP_INDEX, MAX_RTP_INDEX, MasterKey, Plaintext, Profile, RtpOpened,
-        RxContext, SrtpError, TxContext, backend, split_exporter,
+        RxContext, Sealing, SrtpError, TxContext, backend, protect_rtp_batch, split_exporter,
     };
     use proptest::prelude::*;
 
@@ -307,6 +307,39 @@ mod tests {
             out[..20].copy_from_slice(&plain[..20]);
             let len = tx.protect_rtp(3, &mut out, 12, 8, Foreign(plain[20..].to_vec())).unwrap();
             assert_eq!(out[..len], seal(&tx, 3, &plain, 12, 0).unwrap());
+        }
+    }
+
+    #[test]
+    fn a_batch_is_the_same_as_its_packets_one_by_one_and_one_failure_is_its_own() {
+        let rest: Vec<u8> = (0..=255).cycle().take(1133).collect();
+        let contexts: Vec<_> =
+            (0..20).map(|seed| TxContext::new(&master(Profile::ALL[usize::from(seed > 0) * 2], seed))).collect();
+        let plain = Shape::plain(4).packet(SSRC, 9);
+        let mut frames = vec![vec![0xee; 1500]; 20];
+        for frame in &mut frames {
+            frame[..16].copy_from_slice(&plain);
+        }
+        let room = |at: usize| if at == 3 { 100 } else { 1500 };
+        let index = |at: u64| 9 | at << 16;
+        let mut batch: Vec<_> = (0u64..)
+            .zip(contexts.iter().zip(&mut frames))
+            .map(|(at, (context, frame))| {
+                let out = frame.get_mut(..room(usize::try_from(at).unwrap())).unwrap();
+                Sealing::new(context, index(at), out, 12, 4)
+            })
+            .collect();
+        protect_rtp_batch(&mut batch, &&rest[..]);
+        for (at, packet) in batch.iter().enumerate() {
+            let mut single = vec![0xee; 1500];
+            single[..16].copy_from_slice(&plain);
+            let out = single.get_mut(..room(at)).unwrap();
+            let sealed = contexts[at].protect_rtp(index(at as u64), out, 12, 4, &rest[..]);
+            assert_eq!(packet.sealed, sealed);
+            assert_eq!(sealed.is_ok(), at != 3);
+            if sealed.is_ok() {
+                assert_eq!(packet.out, &single[..], "packet {at}");
+            }
         }
     }
 
