@@ -11,7 +11,7 @@ use dataplane_abi::store::{STORED_EXTENSIONS, StoredHead, packet_flags};
 use dataplane_io::port::Port;
 use dataplane_shm::publish;
 use dataplane_shm::store::{StoreBytes, Stored, StoredInfo};
-use dataplane_srtp::{MAX_RTP_INDEX, Plaintext};
+use dataplane_srtp::{MAX_RTP_INDEX, Plaintext, SharedBytes};
 use dataplane_wire::codec::{Codec, Field, FrameInfo, PictureId, vp8};
 use dataplane_wire::ext::{AbsSendTime, ExtKind};
 use dataplane_wire::rtp::HeaderWriter;
@@ -63,6 +63,9 @@ impl Plaintext for Shared<'_> {
     }
     fn copy_to(&self, dst: &mut [u8]) {
         self.0.copy_to(dst);
+    }
+    fn shared(&self) -> Option<SharedBytes<'_>> {
+        Some(SharedBytes::from(self.0.as_atomics()))
     }
 }
 

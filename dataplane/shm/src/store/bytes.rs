@@ -48,6 +48,13 @@ impl<'store> StoreBytes<'store> {
         self.bytes.is_empty()
     }
 
+    /// The bytes as what they are: memory that others may write.
+    #[inline]
+    #[must_use]
+    pub const fn as_atomics(&self) -> &'store [AtomicU8] {
+        self.bytes
+    }
+
     /// Copies as much as fits into `dst`; returns how many bytes.
     #[inline]
     pub fn copy_to(&self, dst: &mut [u8]) -> usize {
