@@ -25,6 +25,27 @@ pub enum Direction {
     Outgoing,
 }
 
+/// What a packet socket is given to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tap {
+    /// Every frame, in both directions.
+    Both,
+    /// IPv4 that comes in.
+    IncomingIpv4,
+    /// Nothing: it only sends, and costs other senders nothing.
+    Nothing,
+}
+
+impl Tap {
+    const fn protocol(self) -> Option<SockProtocol> {
+        match self {
+            Self::Both => Some(SockProtocol::EthAll),
+            Self::IncomingIpv4 => Some(SockProtocol::EthIp),
+            Self::Nothing => None,
+        }
+    }
+}
+
 /// A non-blocking packet socket bound to one interface.
 #[derive(Debug)]
 pub struct PacketSocket {
@@ -33,11 +54,11 @@ pub struct PacketSocket {
 }
 
 impl PacketSocket {
-    /// Opens a socket on `interface` of the namespace `namespace` that sees every frame in both directions.
+    /// Opens a socket on `interface` of the namespace `namespace`.
     ///
     /// # Errors
     /// When not root or there is no such interface.
-    pub fn open(namespace: &str, interface: &str) -> Result<Self> {
+    pub fn open(namespace: &str, interface: &str, tap: Tap) -> Result<Self> {
         netns::inside(namespace, || {
             // The kernel lists each interface with its link-layer address, which is all that bind needs.
             let address = nix::ifaddrs::getifaddrs()?
@@ -45,8 +66,8 @@ impl PacketSocket {
                 .find_map(|entry| entry.address?.as_link_addr().copied())
                 .with_context(|| format!("no interface {interface} in {namespace}"))?;
             let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-            let fd = socket(AddressFamily::Packet, SockType::Raw, flags, SockProtocol::EthAll)
-                .context("open a packet socket")?;
+            let fd =
+                socket(AddressFamily::Packet, SockType::Raw, flags, tap.protocol()).context("open a packet socket")?;
             setsockopt(&fd, sockopt::RcvBufForce, &SOCKET_BUFFER)?;
             setsockopt(&fd, sockopt::SndBufForce, &SOCKET_BUFFER)?;
             bind(fd.as_raw_fd(), &address).with_context(|| format!("bind to {interface}"))?;

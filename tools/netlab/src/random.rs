@@ -38,6 +38,7 @@ impl Random {
 
     /// `count` bytes.
     pub fn bytes(&mut self, count: usize) -> Vec<u8> {
-        (0..count).map(|_| self.byte()).collect()
+        let words = (0..count.div_ceil(8)).flat_map(|_| self.next_u64().to_le_bytes());
+        words.take(count).collect()
     }
 }

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::packet::{Direction, PacketSocket, UdpFrame};
+use crate::packet::{Direction, PacketSocket, Tap, UdpFrame};
 use crate::random::Random;
 use crate::registry;
 
@@ -69,7 +69,7 @@ impl Relay {
     /// # Errors
     /// When a packet socket cannot be opened.
     pub fn start(namespace: &str, a: (&str, Impairment), b: (&str, Impairment)) -> Result<Self> {
-        let sockets = [PacketSocket::open(namespace, a.0)?, PacketSocket::open(namespace, b.0)?];
+        let sockets = [PacketSocket::open(namespace, a.0, Tap::Both)?, PacketSocket::open(namespace, b.0, Tap::Both)?];
         let stop = Arc::new(AtomicBool::new(false));
         let counters = [Arc::new(Counters::default()), Arc::new(Counters::default())];
         let lanes = [Lane::new(a.1, Arc::clone(&counters[0])), Lane::new(b.1, Arc::clone(&counters[1]))];

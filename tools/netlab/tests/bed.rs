@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tools_netlab::console;
 use tools_netlab::netns::{Bed, Endpoint, Namespace};
-use tools_netlab::packet::{Direction, PacketSocket, UdpFrame};
+use tools_netlab::packet::{Direction, PacketSocket, Tap, UdpFrame};
 use tools_netlab::registry;
 use tools_netlab::relay::Impairment;
 
@@ -141,7 +141,8 @@ fn a_capture_tells_what_an_endpoint_sends_from_what_it_receives() {
         return;
     }
     let (_bed, a, b) = bed_with(Impairment::default());
-    let captures = [&a, &b].map(|end| PacketSocket::open(end.namespace.name(), end.interface).expect("a capture"));
+    let captures =
+        [&a, &b].map(|end| PacketSocket::open(end.namespace.name(), end.interface, Tap::Both).expect("a capture"));
     assert_eq!(send_numbered(&a, &b, 10).len(), 10);
     let directions = captures.map(|capture| {
         let (mut seen, mut buffer) = (Vec::new(), [0; 2048]);

@@ -59,16 +59,22 @@ struct Moment {
     drops: Drops,
     resident: BTreeMap<&'static str, Option<f64>>,
     samples: Vec<Sample>,
-    /// Datagrams that the kernel dropped before the server's full sockets.
+    /// Datagrams that the kernel dropped: before the server's full sockets, and at full cables of those who attack.
     kernel_drops: Option<f64>,
 }
 
 impl Moment {
-    fn take(session: &mut Session) -> Result<Self> {
+    fn take(session: &mut Session, stranger: &Endpoint) -> Result<Self> {
         let samples = session.sample()?;
         let server = &session.server;
         let (status, drops) = (server.settled_status()?, server.drops()?);
-        Ok(Self { status, drops, resident: server.resident_kib(), samples, kernel_drops: kernel_drops(server) })
+        let mut on_cables = 0;
+        for end in [stranger, &session.browsers[0].endpoint, &server.endpoint] {
+            on_cables += session.bed.lost_at(end)?;
+        }
+        let on_cables = serde_json::Number::from(on_cables).as_f64();
+        let kernel_drops = kernel_drops(server).zip(on_cables).map(|(sockets, cables)| sockets + cables);
+        Ok(Self { status, drops, resident: server.resident_kib(), samples, kernel_drops })
     }
 }
 
@@ -92,15 +98,15 @@ pub(crate) fn run(words: &[String]) -> Result<bool> {
     let (participant, loot) = sender::eavesdrop(&session.browsers[0].endpoint, &session.server.endpoint, EAVESDROP)?;
     let origins = [participant, sender::stranger(&stranger, &session.server.endpoint)?];
     wait(SETTLE, "settling");
-    let before = Moment::take(&mut session)?;
+    let before = Moment::take(&mut session, &stranger)?;
     let pace = Pace { rate, packets, seed };
     let tallies = attack(&session, &stranger, &origins, &loot, pace)?;
     wait(SETTLE, "settling");
-    let attacked = Moment::take(&mut session)?;
+    let attacked = Moment::take(&mut session, &stranger)?;
     console::line(&format!("  a participant sends {junk_packets} packets of junk under its own keys"));
     let sent_junk = junk.fire(Duration::from_secs(60 + 4 * junk_packets / JUNK_RATE))?;
     wait(SETTLE, "settling");
-    let after = Moment::take(&mut session)?;
+    let after = Moment::take(&mut session, &stranger)?;
     judge_attack(&mut report, &before, &attacked, &tallies, pace);
     if session.server.backend == "xdp" {
         judge_xdp(&mut report, &before, &attacked, &tallies[1]);

@@ -12,11 +12,13 @@ use anyhow::{Context, Result, ensure};
 use super::attack::{Loot, SORTS, Sort, datagram};
 use crate::lab::server::MEDIA_PORT;
 use crate::netns::Endpoint;
-use crate::packet::{Direction, PacketSocket, UdpFrame};
+use crate::packet::{Direction, PacketSocket, Tap, UdpFrame};
 use crate::random::Random;
 
 /// Ethernet + IPv4 + UDP.
 const HEADERS: usize = 14 + 20 + 8;
+/// Datagrams sent in a row.
+const BURST: u64 = 64;
 /// Datagrams kept for replay.
 const REPLAYS: usize = 4000;
 /// A stranger asks for known ufrags from these ports, and sends all else from those below: answers can be told apart.
@@ -65,7 +67,7 @@ pub(crate) struct Pace {
 
 /// Listens on a participant's cable: its flows to the server and what can be used against it.
 pub(crate) fn eavesdrop(endpoint: &Endpoint, server: &Endpoint, length: Duration) -> Result<(Origin, Loot)> {
-    let socket = PacketSocket::open(endpoint.namespace.name(), endpoint.interface)?;
+    let socket = PacketSocket::open(endpoint.namespace.name(), endpoint.interface, Tap::Both)?;
     let server = server.address.parse::<std::net::Ipv4Addr>().context("an address")?.octets();
     let mut flows: BTreeMap<u16, [u8; HEADERS]> = BTreeMap::new();
     let mut loot = Loot::default();
@@ -164,15 +166,18 @@ pub(crate) fn send_all(
     pace: Pace,
     stop: &Arc<AtomicBool>,
 ) -> Result<Tally> {
-    let socket = PacketSocket::open(endpoint.namespace.name(), endpoint.interface)?;
+    let open = |tap| PacketSocket::open(endpoint.namespace.name(), endpoint.interface, tap);
+    let socket = open(Tap::Nothing)?;
+    let ear = matches!(origin, Origin::Stranger(_)).then(|| open(Tap::IncomingIpv4)).transpose()?;
     let mut random = Random::new(pace.seed);
     let mut tally = Tally::default();
     let started = Instant::now();
     while tally.total() < pace.packets && !stop.load(Ordering::Relaxed) {
         let passed_us = u64::try_from(started.elapsed().as_micros())?;
+        let due = (passed_us * pace.rate / 1_000_000).min(pace.packets);
         // What was missed while the machine was busy is caught up, but in bursts that a queue of the kernel takes.
-        let due = (passed_us * pace.rate / 1_000_000).min(pace.packets).min(tally.total() + 64);
-        for _ in tally.total()..due {
+        let now = due.min(tally.total() + BURST);
+        for _ in tally.total()..now {
             let sort = SORTS[usize::from(random.byte()) % SORTS.len()];
             let payload = datagram(sort, &mut random, loot);
             let headers = choose(origin, sort, &mut random);
@@ -181,16 +186,18 @@ pub(crate) fn send_all(
             }
             *tally.sent.entry(sort).or_default() += 1;
         }
-        if matches!(origin, Origin::Stranger(_)) {
-            hear(&socket, &mut tally)?;
+        if let Some(ear) = &ear {
+            hear(ear, &mut tally)?;
         }
-        std::thread::sleep(Duration::from_millis(1));
+        if due < tally.total() + BURST {
+            std::thread::sleep(Duration::from_micros(200));
+        }
     }
     tally.elapsed = started.elapsed();
-    if matches!(origin, Origin::Stranger(_)) {
+    if let Some(ear) = &ear {
         // A late answer counts as well.
         std::thread::sleep(Duration::from_millis(500));
-        hear(&socket, &mut tally)?;
+        hear(ear, &mut tally)?;
     }
     Ok(tally)
 }
