@@ -12,6 +12,7 @@ mod clock;
 mod fast_path;
 mod gate;
 mod latency;
+mod memory;
 mod pinning;
 mod powers;
 mod priority;
@@ -119,7 +120,6 @@ fn run(arguments: &Arguments) -> anyhow::Result<End> {
     succession::take_over(&segment, workers);
     segment.state().dataplane_starts.fetch_add(1, Ordering::AcqRel);
     let threads = spawn(arguments, &mut handed, &segment, workers, &flags)?;
-    powers::keep(CapabilitySet::empty());
     announce(arguments, &segment, workers, &threads);
     for thread in threads {
         let _ = thread.join();
@@ -148,6 +148,8 @@ fn announce(arguments: &Arguments, segment: &Segment, workers: u16, threads: &[J
         }
         std::thread::sleep(Duration::from_millis(1));
     }
+    memory::lock();
+    powers::keep(CapabilitySet::empty());
     match dataplane_keeper::ready(&arguments.runtime_dir) {
         Ok(()) => tracing::info!(workers, "data plane ready"),
         Err(error) => tracing::error!("{error}"),

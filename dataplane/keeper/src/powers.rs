@@ -6,7 +6,7 @@
 //!  main, at start      all that root has: buffers, the classifier, its maps
 //!  every thread then   a few permitted, none effective
 //!  handover            effective while AF_XDP sockets are made
-//!  who starts a plane  its bounding set is the plane's: CAP_NET_ADMIN and CAP_SYS_NICE, or CAP_NET_BIND_SERVICE
+//!  who starts a plane  its bounding set is the plane's: what DATA_PLANE or CONTROL_PLANE says
 //! ```
 //!
 //! It must never give a process more than it had. Without capabilities (an ordinary user's keeper) all of this does nothing.
@@ -28,8 +28,10 @@ const KEPT: CapabilitySet = CapabilitySet::NET_ADMIN
     .union(CapabilitySet::SYS_NICE)
     .union(CapabilitySet::NET_BIND_SERVICE)
     .union(CapabilitySet::SETPCAP);
-/// Managed neighbours; the workers' scheduling class. The data plane gives both up where it does not need them any more.
-pub(crate) const DATA_PLANE: CapabilitySet = CapabilitySet::NET_ADMIN.union(CapabilitySet::SYS_NICE);
+/// Managed neighbours; the workers' scheduling class; memory that stays in memory. The data plane gives each up where it does
+/// not need it any more.
+pub(crate) const DATA_PLANE: CapabilitySet =
+    CapabilitySet::NET_ADMIN.union(CapabilitySet::SYS_NICE).union(CapabilitySet::IPC_LOCK);
 /// HTTP ports below 1024.
 pub(crate) const CONTROL_PLANE: CapabilitySet = CapabilitySet::NET_BIND_SERVICE;
 
