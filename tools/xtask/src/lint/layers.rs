@@ -10,6 +10,7 @@ const DATAPLANE: &[(&str, u32)] = &[
     ("dataplane-abi", 0),
     ("dataplane-wire", 1),
     ("ebpf-loader", 1),
+    ("dataplane-table", 1),
     ("dataplane-shm", 2),
     ("dataplane-srtp", 2),
     ("dataplane-congestion", 2),
