@@ -16,13 +16,14 @@ mod memory;
 mod pinning;
 mod powers;
 mod priority;
+mod standalone;
 mod stopwatch;
 mod succession;
 mod turn;
 
 use std::io::IsTerminal;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,6 +33,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
 use dataplane_abi::ids::WorkerId;
+use dataplane_abi::limits::TILE;
 use dataplane_forward::{Config, mesh};
 use dataplane_io::open::Backend;
 use dataplane_keeper::{Handed, REOPEN, Role};
@@ -41,18 +43,60 @@ use rustix::thread::CapabilitySet;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use tracing_subscriber::EnvFilter;
 
+use crate::standalone::{Standalone, Wishes};
 use crate::turn::{Options, WorkerThread};
 
 #[global_allocator]
 static ALLOCATOR: Counting<mimalloc::MiMalloc> = Counting(mimalloc::MiMalloc);
 
-/// Millrace's data plane. It is started by millrace-keeper.
+/// Millrace's data plane. It is started by millrace-keeper, or serves the call of a file all by itself.
 #[derive(Parser, Debug)]
-#[command(name = "millrace-dataplane", version)]
+#[command(
+    name = "millrace-dataplane",
+    version,
+    after_help = "Without keeper and control plane, for packet generators and measurements:
+  millrace-dataplane --table call.toml --seconds 60
+  millrace-dataplane --table call.toml --interface eth0 --workers 1
+
+A table names addresses, SSRCs and keys; 3000 receivers are one entry:
+  server = \"10.77.0.1:10000\"
+  cipher = \"AEAD_AES_128_GCM\"
+  seed = 1
+
+  [[publisher]]
+  name = \"speaker\"
+  remote = \"10.99.0.2:5000\"
+  track = [{ codec = \"vp8\", pt = 96, ssrc = 1001 }, { codec = \"opus\", pt = 111, ssrc = 2001 }]
+
+  [[receiver]]
+  from = \"speaker\"
+  remote = \"10.10.0.1:6000\"
+  count = 3000
+
+docs/TABLE.md has every field."
+)]
 struct Arguments {
     /// Where the keeper's socket lies.
-    #[arg(long, value_name = "DIR")]
-    runtime_dir: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "table", conflicts_with = "table")]
+    runtime_dir: Option<PathBuf>,
+    /// Serve the call that this file describes (TOML, or JSON where it is named so), without a keeper.
+    #[arg(long, value_name = "FILE")]
+    table: Option<PathBuf>,
+    /// With --table: threads that forward packets.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=32), requires = "table")]
+    workers: u16,
+    /// With --table: interface whose packets pass the kernel's network stack by (AF_XDP); needs root.
+    #[arg(long, value_name = "NAME", requires = "table")]
+    interface: Option<String>,
+    /// With --interface: where XDP runs.
+    #[arg(long, value_enum, default_value_t = XdpMode::Auto, requires = "interface")]
+    xdp_mode: XdpMode,
+    /// With --interface: receive queues to serve [default: all].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64), requires = "interface")]
+    queues: Option<u16>,
+    /// With --table: end after so long [default: when told].
+    #[arg(long, value_name = "N", requires = "table")]
+    seconds: Option<u64>,
     /// How packets get in and out.
     #[arg(long, value_enum, default_value_t = PortChoice::Auto)]
     backend: PortChoice,
@@ -69,6 +113,17 @@ enum PortChoice {
     Auto,
     Uring,
     Sockets,
+}
+
+/// Where XDP runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum XdpMode {
+    /// In the driver, else behind it.
+    Auto,
+    /// In the driver.
+    Native,
+    /// Behind the driver: slower, on any interface.
+    Generic,
 }
 
 fn main() -> ExitCode {
@@ -99,28 +154,62 @@ enum End {
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<End> {
+    let flags = Flags::default();
+    match (&arguments.runtime_dir, &arguments.table) {
+        (Some(dir), None) => run_for_keeper(arguments, dir, &flags),
+        (_, Some(table)) => run_table(arguments, table, &flags),
+        (None, None) => anyhow::bail!("--runtime-dir or --table is needed"),
+    }
+}
+
+fn run_for_keeper(arguments: &Arguments, runtime_dir: &Path, flags: &Flags) -> anyhow::Result<End> {
     // Nobody would restart an orphan, and its port would stay taken. Killed, and not asked: one that hangs or is stopped has
     // to go too, and it has nothing to finish.
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
         .context("cannot follow the keeper")?;
     rustix::thread::set_no_new_privs(true).context("cannot give up new privileges")?;
-    let flags = Flags::default();
-    for signal in [SIGTERM, SIGINT] {
-        // Asked before stopped: who sees the end knows why.
-        for flag in [&flags.is_asked, &flags.stop] {
-            signal_hook::flag::register(signal, Arc::clone(flag)).context("cannot take signals")?;
-        }
-    }
+    flags.take_signals()?;
     // A keeper that died before this process followed it does not answer here.
-    let mut handed = dataplane_keeper::request(&arguments.runtime_dir, Role::DataPlane)?;
+    let handed = dataplane_keeper::request(runtime_dir, Role::DataPlane)?;
+    serve(arguments, handed, flags, |segment, workers, threads| announce(runtime_dir, segment, workers, threads))
+}
+
+fn run_table(arguments: &Arguments, table: &Path, flags: &Flags) -> anyhow::Result<End> {
+    flags.take_signals()?;
+    let standalone = Standalone::open(&Wishes {
+        table,
+        workers: arguments.workers,
+        interface: arguments.interface.as_deref(),
+        mode: match arguments.xdp_mode {
+            XdpMode::Auto => ebpf_loader::Mode::Auto,
+            XdpMode::Native => ebpf_loader::Mode::Native,
+            XdpMode::Generic => ebpf_loader::Mode::Generic,
+        },
+        queues: arguments.queues,
+    })?;
+    serve(arguments, standalone.hand_over()?, flags, |segment, workers, threads| {
+        if all_run(segment, workers, threads) && standalone.watch(&flags.stop, arguments.seconds) {
+            flags.is_asked.store(true, Ordering::Relaxed);
+            flags.stop.store(true, Ordering::Relaxed);
+        }
+    })
+}
+
+/// Starts the workers; `while_they_run` returns when it has nothing to do any more, and the workers may go on.
+fn serve(
+    arguments: &Arguments,
+    mut handed: Handed,
+    flags: &Flags,
+    while_they_run: impl FnOnce(&Segment, u16, &[JoinHandle<()>]),
+) -> anyhow::Result<End> {
     let segment = attach(&handed)?;
     let workers = u16::try_from(segment.capacities().workers).context("the segment names too many workers")?;
     let sockets = handed.count("udp");
     anyhow::ensure!(sockets == usize::from(workers), "{sockets} UDP sockets were handed over for {workers} workers");
     succession::take_over(&segment, workers);
     segment.state().dataplane_starts.fetch_add(1, Ordering::AcqRel);
-    let threads = spawn(arguments, &mut handed, &segment, workers, &flags)?;
-    announce(arguments, &segment, workers, &threads);
+    let threads = spawn(arguments, &mut handed, &segment, workers, flags)?;
+    while_they_run(&segment, workers, &threads);
     for thread in threads {
         let _ = thread.join();
     }
@@ -140,17 +229,37 @@ struct Flags {
     is_lost: Arc<AtomicBool>,
 }
 
-/// Says that packets are forwarded, once every worker turns.
-fn announce(arguments: &Arguments, segment: &Segment, workers: u16, threads: &[JoinHandle<()>]) {
+impl Flags {
+    fn take_signals(&self) -> anyhow::Result<()> {
+        for signal in [SIGTERM, SIGINT] {
+            // Asked before stopped: who sees the end knows why.
+            for flag in [&self.is_asked, &self.stop] {
+                signal_hook::flag::register(signal, Arc::clone(flag)).context("cannot take signals")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Waits until every worker turns, then locks memory and gives capabilities up; false where a worker has ended before.
+fn all_run(segment: &Segment, workers: u16, threads: &[JoinHandle<()>]) -> bool {
     while !succession::all_run(segment, workers) {
         if threads.iter().any(JoinHandle::is_finished) {
-            return;
+            return false;
         }
         std::thread::sleep(Duration::from_millis(1));
     }
     memory::lock();
     powers::keep(CapabilitySet::empty());
-    match dataplane_keeper::ready(&arguments.runtime_dir) {
+    true
+}
+
+/// Says that packets are forwarded, once every worker turns.
+fn announce(runtime_dir: &Path, segment: &Segment, workers: u16, threads: &[JoinHandle<()>]) {
+    if !all_run(segment, workers, threads) {
+        return;
+    }
+    match dataplane_keeper::ready(runtime_dir) {
         Ok(()) => tracing::info!(workers, "data plane ready"),
         Err(error) => tracing::error!("{error}"),
     }
@@ -191,15 +300,19 @@ fn spawn(
     };
     let seed = seed()?;
     let lanes = fast_path::open(handed, segment, &flags.stop);
+    let tile_frames = if lanes.is_some() { TILE } else { SOCKET_TILE };
     let mut lanes = lanes.into_iter().flatten();
     let mut threads = Vec::new();
     for (index, peers) in (0..workers).zip(mesh(usize::from(workers)).context("cannot make the workers' rings")?) {
         let thread = WorkerThread {
-            config: worker_config(
-                WorkerId(index),
-                workers,
-                seed ^ u64::from(index).wrapping_mul(0x9E37_79B9_7F4A_7C15),
-            ),
+            config: Config {
+                tile_frames,
+                ..Config::of(
+                    WorkerId(index),
+                    workers,
+                    seed ^ u64::from(index).wrapping_mul(0x9E37_79B9_7F4A_7C15),
+                )
+            },
             options,
             segment: segment.clone(),
             peers,
@@ -224,9 +337,6 @@ fn seed() -> anyhow::Result<u64> {
     Ok(u64::from_ne_bytes(bytes))
 }
 
-/// A socket's frame costs about 4 µs, so sixteen of them are 64 µs: a turn looks at the clock often enough.
+/// A socket's frame costs about 4 µs, so sixteen of them are 64 µs: a turn looks at the clock often enough. AF_XDP frames cost
+/// a quarter, and the wake-up of the kernel is paid once per tile.
 const SOCKET_TILE: usize = 16;
-
-fn worker_config(worker: WorkerId, workers: u16, seed: u64) -> Config {
-    Config { tile_frames: SOCKET_TILE, ..Config::of(worker, workers, seed) }
-}

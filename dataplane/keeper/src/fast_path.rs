@@ -20,15 +20,17 @@ const MOST_QUEUES: u32 = 64;
 
 /// What was asked for.
 #[derive(Clone, Debug)]
-pub(crate) struct Wish {
+pub struct Wish {
     /// The interface.
-    pub(crate) interface: String,
+    pub interface: String,
     /// Native, generic, or what can be had.
-    pub(crate) mode: Mode,
+    pub mode: Mode,
     /// Receive queues to serve; all unless said.
-    pub(crate) queues: Option<u16>,
-    pub(crate) media_port: u16,
-    pub(crate) workers: u16,
+    pub queues: Option<u16>,
+    /// UDP port of media.
+    pub media_port: u16,
+    /// Workers, each with a socket per queue.
+    pub workers: u16,
 }
 
 /// The classifier on its interface, and what belongs to it.
@@ -41,14 +43,15 @@ struct Attached {
 }
 
 /// What a data plane gets at one start; the sockets are closed here once it has them.
-pub(crate) struct Lent<'f> {
+pub struct Lent<'f> {
     attached: MutexGuard<'f, Option<Attached>>,
     sockets: Vec<OwnedFd>,
 }
 
 impl Lent<'_> {
     /// The descriptors by name.
-    pub(crate) fn descriptors(&self) -> Vec<(String, BorrowedFd<'_>)> {
+    #[must_use]
+    pub fn descriptors(&self) -> Vec<(String, BorrowedFd<'_>)> {
         let Some(attached) = self.attached.as_ref() else { return Vec::new() };
         let memory = [("umem", &attached.memory.umem), ("frames", &attached.memory.frames)];
         let maps = attached.maps.iter().map(|(name, fd)| (*name, fd));
@@ -59,7 +62,7 @@ impl Lent<'_> {
 }
 
 /// The fast path of one interface.
-pub(crate) struct FastPath {
+pub struct FastPath {
     wish: Wish,
     segment: Segment,
     attached: Mutex<Option<Attached>>,
@@ -71,7 +74,8 @@ pub(crate) struct FastPath {
 
 impl FastPath {
     /// Attaches where it can be; why not otherwise.
-    pub(crate) fn open(wish: Wish, segment: Segment) -> (Self, Result<(), String>) {
+    #[must_use]
+    pub fn open(wish: Wish, segment: Segment) -> (Self, Result<(), String>) {
         let (attached, said) = (Mutex::new(None), Mutex::new(String::new()));
         let path = Self { wish, segment, attached, refused_on: AtomicU64::new(0), said };
         let result = path.attach(&mut path.lock());
@@ -83,7 +87,8 @@ impl FastPath {
     }
 
     /// Fresh sockets for a data plane that starts. The classifier is put on the interface again where that has come back.
-    pub(crate) fn lend(&self) -> Lent<'_> {
+    #[must_use]
+    pub fn lend(&self) -> Lent<'_> {
         let mut attached = self.lock();
         let is_there = attached.as_ref().is_some_and(|attached| is_on(&attached.attachment));
         if !is_there {
@@ -110,13 +115,14 @@ impl FastPath {
     }
 
     /// Whether the interface has come (back) since the classifier could not be put on it.
-    pub(crate) fn is_back(&self) -> bool {
+    #[must_use]
+    pub fn is_back(&self) -> bool {
         let now = || Interface::named(&self.wish.interface).map_or(0, |interface| u64::from(interface.index));
         self.lock().is_none() && now() != 0 && now() != self.refused_on.load(Ordering::Relaxed)
     }
 
     /// Says why the sockets serve, once for each reason.
-    pub(crate) fn complain(&self, why: &str) {
+    pub fn complain(&self, why: &str) {
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         if *said != why {
             say(&format!("the kernel's stack carries the packets: {why}"));

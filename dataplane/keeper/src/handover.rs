@@ -81,6 +81,15 @@ pub struct Handed {
 }
 
 impl Handed {
+    /// Copies of descriptors, without a message.
+    ///
+    /// # Errors
+    /// When no descriptor is left.
+    pub(crate) fn duplicates(descriptors: &[(String, BorrowedFd<'_>)]) -> std::io::Result<Self> {
+        let copy = |(name, descriptor): &(String, BorrowedFd<'_>)| Ok((name.clone(), descriptor.try_clone_to_owned()?));
+        Ok(Self { descriptors: descriptors.iter().map(copy).collect::<std::io::Result<_>>()? })
+    }
+
     /// A descriptor, to be borrowed.
     ///
     /// # Errors

@@ -8,18 +8,18 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use dataplane_abi::limits::Capacities;
 use dataplane_io::socket::{BUFFER_BYTES, SocketBuffers};
-use dataplane_keeper::Role;
 use dataplane_shm::{Segment, SegmentFds};
-
-use crate::fast_path::{FastPath, Lent, Wish};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{Mode, OFlags};
+
+use crate::fast_path::{FastPath, Lent, Wish};
+use crate::{Handed, Role};
 
 /// How long a port may stay taken after its last owner has ended.
 const PORT_RELEASE: Duration = Duration::from_secs(2);
 
 /// Descriptors that outlive both planes.
-pub(crate) struct Held {
+pub struct Held {
     segment: SegmentFds,
     mapped: Segment,
     fast_path: Option<FastPath>,
@@ -33,10 +33,13 @@ pub(crate) struct Held {
 
 impl Held {
     /// Makes the segment, binds one socket per worker, makes the wake-ups.
-    pub(crate) fn make(media_port: u16, workers: u16) -> anyhow::Result<Self> {
-        let capacities = Capacities { workers: u32::from(workers), ..Capacities::DEFAULT };
-        let (segment, mapped) = Segment::create(&capacities).context("cannot make the shared segment")?;
-        let sockets = bind(media_port, usize::from(workers))?;
+    ///
+    /// # Errors
+    /// What the system refuses, with the remedy where there is one.
+    pub fn make(media_port: u16, capacities: &Capacities) -> anyhow::Result<Self> {
+        let (segment, mapped) = Segment::create(capacities).context("cannot make the shared segment")?;
+        let workers = capacities.workers;
+        let sockets = bind(media_port, workers as usize)?;
         let wake = || eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).context("cannot make an eventfd");
         Ok(Self {
             durable_read_only: read_only(&segment.durable)?,
@@ -52,7 +55,10 @@ impl Held {
     }
 
     /// Opens the way past the kernel's stack. Where it is not to be had and is not `required`, the sockets serve.
-    pub(crate) fn open_fast_path(&mut self, wish: Wish, required: bool) -> anyhow::Result<()> {
+    ///
+    /// # Errors
+    /// Why there is no AF_XDP port, where it is required.
+    pub fn open_fast_path(&mut self, wish: Wish, required: bool) -> anyhow::Result<()> {
         let (path, result) = FastPath::open(wish, self.mapped.clone());
         match result {
             Err(why) if required => anyhow::bail!("no AF_XDP port: {why}"),
@@ -63,24 +69,45 @@ impl Held {
         Ok(())
     }
 
+    /// The segment, all of it writable.
+    #[must_use]
+    pub const fn segment(&self) -> &Segment {
+        &self.mapped
+    }
+
+    /// All that a data plane gets, for one in this process.
+    ///
+    /// # Errors
+    /// When no descriptor is left.
+    pub fn hand_over(&self) -> std::io::Result<Handed> {
+        let lent = self.lend(Role::DataPlane);
+        let mut descriptors = self.of(Role::DataPlane);
+        descriptors.extend(lent.iter().flat_map(Lent::descriptors));
+        Handed::duplicates(&descriptors)
+    }
+
     /// Whether a data plane that starts now would get an AF_XDP port which the running one has not.
-    pub(crate) fn is_interface_back(&self) -> bool {
+    #[must_use]
+    pub fn is_interface_back(&self) -> bool {
         self.fast_path.as_ref().is_some_and(FastPath::is_back)
     }
 
     /// What a role gets that is made for it alone, and for this once.
-    pub(crate) fn lend(&self, role: Role) -> Option<Lent<'_>> {
+    #[must_use]
+    pub fn lend(&self, role: Role) -> Option<Lent<'_>> {
         self.fast_path.as_ref().filter(|_| role == Role::DataPlane).map(FastPath::lend)
     }
 
     /// One line about the sockets' buffers, with the remedy where the system's limits keep them small.
-    pub(crate) fn buffers(&self) -> Option<String> {
+    #[must_use]
+    pub fn buffers(&self) -> Option<String> {
         let buffers = dataplane_io::socket::buffers(self.sockets.first()?).ok()?;
         Some(buffer_line(buffers))
     }
 
     /// The descriptors of a role, by name.
-    pub(crate) fn of(&self, role: Role) -> Vec<(String, BorrowedFd<'_>)> {
+    #[must_use]
+    pub fn of(&self, role: Role) -> Vec<(String, BorrowedFd<'_>)> {
         let mut list: Vec<(String, BorrowedFd<'_>)> = Vec::new();
         let wakes = self.wake_workers.iter().enumerate().map(|(index, fd)| (format!("wake{index}"), fd.as_fd()));
         match role {

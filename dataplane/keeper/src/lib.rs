@@ -4,18 +4,31 @@
 //! The keeper listens on a Unix socket; a client says who it is, the keeper looks at its credentials and answers with one
 //! message of names and descriptors (SCM_RIGHTS). What a role gets is least: the control plane never sees the packet
 //! store, a reader sees counters and intent read-only and never the keys.
+//!
+//! What is held ([`hold`], [`fast_path`]) is here too: a data plane that serves a table holds its descriptors itself.
 #![forbid(unsafe_code)]
 
+pub mod fast_path;
 pub mod handover;
+pub mod hold;
+pub mod powers;
 
 /// What the keeper asks for per UDP socket and direction, bytes.
 pub use dataplane_io::socket::BUFFER_BYTES as SOCKET_BUFFER_BYTES;
 pub use handover::{Handed, HandoverError, Role, SOCKET_NAME, ready, request};
 
+use std::io::Write;
 use std::path::PathBuf;
 
 /// Exit status of a data plane that has lost its interface: started again, it gets fresh sockets, or none.
 pub const REOPEN: u8 = 75;
+
+/// A line on standard error, where lifecycle belongs, behind the program's name.
+pub fn say(text: &str) {
+    let program = std::env::current_exe().ok();
+    let name = program.as_deref().and_then(std::path::Path::file_name).unwrap_or("millrace".as_ref());
+    let _ = writeln!(std::io::stderr(), "{}: {text}", name.display());
+}
 
 /// Where the keeper's socket and the pid files lie unless something else is said: `/run/millrace` for root, the XDG runtime
 /// directory of a person, or where there is none (no login session) `run` in the folder of their state.

@@ -12,14 +12,10 @@
 //! running a program. What is not least privilege yet: all three processes run as the user who starts the keeper.
 #![forbid(unsafe_code)]
 
-mod fast_path;
-mod hold;
-mod powers;
 mod runtime_dir;
 mod serve;
 mod supervise;
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -27,11 +23,13 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
+use dataplane_abi::limits::Capacities;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::fast_path::Wish;
 use crate::supervise::{Plane, Planes};
+use dataplane_keeper::fast_path::Wish;
+use dataplane_keeper::{hold, powers, say};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -168,11 +166,6 @@ fn sorted(arguments: Vec<String>) -> Vec<String> {
     own
 }
 
-/// A line on standard error, where lifecycle belongs.
-pub(crate) fn say(text: &str) {
-    let _ = writeln!(std::io::stderr(), "millrace-keeper: {text}");
-}
-
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let runtime_dir = arguments.runtime_dir.clone().unwrap_or_else(dataplane_keeper::default_runtime_dir);
     let workers = arguments.workers.unwrap_or_else(default_workers);
@@ -180,7 +173,8 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let _claim = runtime_dir::claim(&runtime_dir)?;
     // Before any thread: none of them is ended by a signal that is taken here.
     let mut signals = Signals::new([SIGTERM, SIGINT]).context("cannot take signals")?;
-    let mut held = hold::Held::make(arguments.media_port, workers)?;
+    let capacities = Capacities { workers: u32::from(workers), ..Capacities::DEFAULT };
+    let mut held = hold::Held::make(arguments.media_port, &capacities)?;
     if let Some(line) = held.buffers() {
         say(&line);
     }

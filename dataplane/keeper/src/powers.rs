@@ -28,18 +28,23 @@ const KEPT: CapabilitySet = CapabilitySet::NET_ADMIN
     .union(CapabilitySet::SYS_NICE)
     .union(CapabilitySet::NET_BIND_SERVICE)
     .union(CapabilitySet::SETPCAP);
+<<<<<<< HEAD
 /// Managed neighbours; the workers' scheduling class; memory that stays in memory. The data plane gives each up where it does
 /// not need it any more.
 pub(crate) const DATA_PLANE: CapabilitySet =
     CapabilitySet::NET_ADMIN.union(CapabilitySet::SYS_NICE).union(CapabilitySet::IPC_LOCK);
+=======
+/// Managed neighbours; the workers' scheduling class. The data plane gives both up where it does not need them any more.
+pub const DATA_PLANE: CapabilitySet = CapabilitySet::NET_ADMIN.union(CapabilitySet::SYS_NICE);
+>>>>>>> 105e526 (daemon: serve the call of a file without keeper and control plane; ebpf: a sink that counts for measurements)
 /// HTTP ports below 1024.
-pub(crate) const CONTROL_PLANE: CapabilitySet = CapabilitySet::NET_BIND_SERVICE;
+pub const CONTROL_PLANE: CapabilitySet = CapabilitySet::NET_BIND_SERVICE;
 
 /// Raising and lowering are two steps; one thread at a time.
 static RAISED: Mutex<()> = Mutex::new(());
 
 /// Gives up for ever what the keeper never needs again, and for now all the rest. Before any thread: they inherit it.
-pub(crate) fn settle() {
+pub fn settle() {
     let Ok(has) = capabilities(None) else { return };
     let permitted = has.permitted.intersection(KEPT);
     let inheritable = has.inheritable.intersection(permitted);
@@ -47,7 +52,7 @@ pub(crate) fn settle() {
 }
 
 /// Runs something with all that is permitted.
-pub(crate) fn raised<R>(run: impl FnOnce() -> R) -> R {
+pub fn raised<R>(run: impl FnOnce() -> R) -> R {
     let _one = RAISED.lock();
     let Ok(has) = capabilities(None) else { return run() };
     let _ = set_capabilities(None, CapabilitySets { effective: has.permitted, ..has });
@@ -58,7 +63,7 @@ pub(crate) fn raised<R>(run: impl FnOnce() -> R) -> R {
 
 /// From here on, what the calling thread starts has these capabilities at most: root by the bounding set, others by the ambient
 /// set.
-pub(crate) fn bound_children(allowed: CapabilitySet) {
+pub fn bound_children(allowed: CapabilitySet) {
     let Ok(has) = capabilities(None) else { return };
     raised(|| {
         for capability in CapabilitySet::all().iter().filter(|capability| !allowed.contains(*capability)) {

@@ -11,9 +11,9 @@ use std::time::Duration;
 use anyhow::Context;
 use dataplane_keeper::{Role, SOCKET_NAME, handover};
 
-use crate::hold::Held;
-use crate::say;
 use crate::supervise::Planes;
+use dataplane_keeper::hold::Held;
+use dataplane_keeper::say;
 
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// Before the next try where a client cannot be accepted (no descriptors, no memory).

@@ -20,7 +20,7 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, test_kil
 use rustix::thread::CapabilitySet;
 use signal_hook::iterator::Handle;
 
-use crate::{powers, say};
+use dataplane_keeper::{powers, say};
 
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);

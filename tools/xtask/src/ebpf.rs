@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `cargo xtask ebpf toolchain | build | check`: the committed objects of the XDP classifier. A plain `cargo build` embeds
+//! `cargo xtask ebpf toolchain | build | check`: the committed objects of the XDP programs. A plain `cargo build` embeds
 //! them and needs no BPF toolchain; this is how they are made again, and how one sees that they belong to the sources.
 
 mod compile;
@@ -18,24 +18,25 @@ use crate::{paths, shell};
 
 /// Where the objects lie, relative to the root.
 const PREBUILT: &str = "ebpf/prebuilt";
-/// The classifier's workspace, relative to the root.
-const CLASSIFIER: &str = "ebpf/classifier";
+/// The programs: each is a workspace of its own, `ebpf/NAME`, relative to the root.
+const PROGRAMS: &[&str] = &["classifier", "sink"];
 
-/// Each committed object and the features it is built with. All but the first are wrong on purpose.
-const OBJECTS: &[(&str, &[&str])] = &[
-    ("classifier.bpf.o", &[]),
-    ("mutants/any-address.bpf.o", &["mutant-any-address"]),
-    ("mutants/any-stranger.bpf.o", &["mutant-any-stranger"]),
-    ("mutants/no-limit.bpf.o", &["mutant-no-limit"]),
-    ("mutants/swapped-family.bpf.o", &["mutant-swapped-family"]),
-    ("mutants/wrong-key.bpf.o", &["mutant-wrong-key"]),
+/// Each committed object, its program and the features it is built with. The mutants are wrong on purpose.
+const OBJECTS: &[(&str, &str, &[&str])] = &[
+    ("classifier.bpf.o", "classifier", &[]),
+    ("sink.bpf.o", "sink", &[]),
+    ("mutants/any-address.bpf.o", "classifier", &["mutant-any-address"]),
+    ("mutants/any-stranger.bpf.o", "classifier", &["mutant-any-stranger"]),
+    ("mutants/no-limit.bpf.o", "classifier", &["mutant-no-limit"]),
+    ("mutants/swapped-family.bpf.o", "classifier", &["mutant-swapped-family"]),
+    ("mutants/wrong-key.bpf.o", "classifier", &["mutant-wrong-key"]),
 ];
 
 const EXAMPLES: &str = "\
 Examples:
   cargo xtask ebpf check       # do the committed objects belong to the sources?
   cargo xtask ebpf toolchain   # fetch compiler and linker into target/bpf-toolchain (no root needed, 140 MB, 2 minutes)
-  cargo xtask ebpf build       # compile the classifier and its mutants, write objects and manifest";
+  cargo xtask ebpf build       # compile the programs and the mutants, write objects and manifest";
 
 /// `cargo xtask ebpf`.
 #[derive(Args)]
@@ -49,7 +50,7 @@ pub(crate) struct Options {
 enum Command {
     /// Fetch rustc with the bpfel target, the source of core and bpf-linker; does nothing when they are there.
     Toolchain,
-    /// Compile the classifier and its mutants and write ebpf/prebuilt.
+    /// Compile the programs and the mutants and write ebpf/prebuilt.
     Build,
     /// Compare sources and objects with the manifest; with the toolchain, compile again and compare bytes; as root, run the
     /// fixtures through the kernel.
@@ -71,8 +72,8 @@ pub(crate) fn main(options: &Options) -> Result<bool> {
 fn build() -> Result<bool> {
     let toolchain = toolchain::fetch()?;
     let mut manifest = Manifest::of_toolchain(&toolchain)?;
-    for (name, features) in OBJECTS {
-        let object = compile::object(&toolchain, features)?;
+    for (name, program, features) in OBJECTS {
+        let object = compile::object(&toolchain, program, features)?;
         let path = prebuilt(name);
         if let Some(dir) = path.parent() {
             std::fs::create_dir_all(dir)?;
@@ -123,7 +124,7 @@ fn check() -> Result<bool> {
 pub(crate) fn stale() -> Result<Vec<String>> {
     let manifest = Manifest::read()?;
     let mut objects = Vec::new();
-    for (name, _) in OBJECTS {
+    for (name, ..) in OBJECTS {
         objects.push((*name, std::fs::read(prebuilt(name)).unwrap_or_default()));
     }
     Ok(manifest.faults(&manifest::sources_hash(&paths::root())?, &objects))
@@ -135,8 +136,8 @@ fn compiles_to_the_same(toolchain: &Toolchain) -> Result<bool> {
     if let Some(other) = ours.other_tools(&committed) {
         console::line(&format!("  built by {other}: bytes may differ"));
     }
-    for (name, features) in OBJECTS {
-        let object = compile::object(toolchain, features)?;
+    for (name, program, features) in OBJECTS {
+        let object = compile::object(toolchain, program, features)?;
         let equal = std::fs::read(prebuilt(name)).ok().as_deref() == Some(&object);
         console::line(&format!("  {name:<30} {:>6} B  {}", object.len(), if equal { "equal" } else { "DIFFERS" }));
         same &= equal;

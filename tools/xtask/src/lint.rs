@@ -70,6 +70,7 @@ const fn own(name: &'static str, holds: &'static str, check: fn(&Repo) -> Vec<St
 const CLIPPY: &[&str] = &["clippy", "--release", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
 
 const FMT_EBPF: &[&str] = &["fmt", "--manifest-path", "ebpf/classifier/Cargo.toml", "--check"];
+const FMT_SINK: &[&str] = &["fmt", "--manifest-path", "ebpf/sink/Cargo.toml", "--check"];
 
 const CHECKS: &[Check] = &[
     own("layers", "dependencies go down, the planes meet in abi, shm and wire (laws 1, 2)", layers::direction),
@@ -90,6 +91,7 @@ const CHECKS: &[Check] = &[
     Check { name: "ebpf", holds: "the committed classifier belongs to the committed sources", how: How::Ebpf },
     Check { name: "fmt", holds: "rustfmt changes nothing", how: How::Cargo(&["fmt", "--all", "--check"]) },
     Check { name: "fmt-ebpf", holds: "nor in the classifier's workspace", how: How::Cargo(FMT_EBPF) },
+    Check { name: "fmt-sink", holds: "nor in the sink's workspace", how: How::Cargo(FMT_SINK) },
     Check { name: "abi", holds: "no layout change without a change of ABI_VERSION", how: How::Abi },
     Check { name: "page", holds: "`tsc --checkJs --strict` finds nothing in the page", how: How::Page },
     Check { name: "clippy", holds: "no warning; functions ≤ 70 lines, ≤ 6 arguments", how: How::Cargo(CLIPPY) },

@@ -9,7 +9,6 @@ use anyhow::{Context, Result, bail};
 use object::build::elf::{Builder, SectionData};
 use object::elf::SHT_STRTAB;
 
-use super::CLASSIFIER;
 use super::toolchain::Toolchain;
 use crate::{paths, shell};
 
@@ -17,11 +16,11 @@ const TARGET: &str = "bpfel-unknown-none";
 /// Between the flags in `CARGO_ENCODED_RUSTFLAGS`.
 const SEPARATOR: &str = "\u{1f}";
 
-/// Compiles the classifier with the features and strips it.
-pub(super) fn object(toolchain: &Toolchain, features: &[&str]) -> Result<Vec<u8>> {
+/// Compiles a program with the features and strips it.
+pub(super) fn object(toolchain: &Toolchain, program: &str, features: &[&str]) -> Result<Vec<u8>> {
     let dir = paths::target().join("ebpf");
     let mut build = shell::cargo(["build", "--release", "--locked", "--quiet", "-Z", "build-std=core"]);
-    build.current_dir(paths::root().join(CLASSIFIER));
+    build.current_dir(paths::root().join("ebpf").join(program));
     build.args(["--target", TARGET, "--features", &features.join(","), "--target-dir"]).arg(&dir);
     build.env("RUSTC", toolchain.rustc()).env("RUSTC_BOOTSTRAP", "1");
     build.env("LD_LIBRARY_PATH", toolchain.lib()).env("PATH", with_linker(toolchain));
@@ -31,9 +30,9 @@ pub(super) fn object(toolchain: &Toolchain, features: &[&str]) -> Result<Vec<u8>
         build.env_remove(name);
     }
     if !shell::run(&mut build)? {
-        bail!("the classifier does not compile");
+        bail!("ebpf/{program} does not compile");
     }
-    let path = dir.join(TARGET).join("release/classifier");
+    let path = dir.join(TARGET).join("release").join(program);
     let linked = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
     stripped(&linked)
 }

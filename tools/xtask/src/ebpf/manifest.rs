@@ -10,13 +10,13 @@ use serde::{Deserialize, Serialize};
 use sha1::{Digest, Sha1};
 
 use super::toolchain::Toolchain;
-use super::{CLASSIFIER, PREBUILT};
+use super::{PREBUILT, PROGRAMS};
 use crate::paths;
 
 /// The file's name, for messages.
 pub(super) const FILE: &str = "ebpf/prebuilt/manifest.json";
 
-/// Sources outside the classifier's own folder that become instructions of it. What only lends it a constant or a macro (limits,
+/// Sources outside the programs' own folders that become instructions of them. What only lends it a constant or a macro (limits,
 /// layout, drop reasons) is left out, so that unrelated work does not ask for the toolchain; a second compilation sees those.
 const SHARED_SOURCES: &[&str] = &[
     "dataplane/abi/src/flow.rs",
@@ -102,13 +102,15 @@ fn hash(bytes: &[u8]) -> String {
     Sha1::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// SHA-1 over all sources of the classifier.
+/// SHA-1 over all sources of the programs.
 pub(super) fn sources_hash(root: &Path) -> Result<String> {
     let mut names: Vec<String> = SHARED_SOURCES.iter().map(|name| (*name).to_owned()).collect();
-    names.extend(["Cargo.toml", "Cargo.lock"].map(|name| format!("{CLASSIFIER}/{name}")));
-    let src = root.join(CLASSIFIER).join("src");
-    for entry in std::fs::read_dir(&src).with_context(|| format!("cannot list {}", src.display()))? {
-        names.push(format!("{CLASSIFIER}/src/{}", entry?.file_name().to_string_lossy()));
+    for program in PROGRAMS {
+        names.extend(["Cargo.toml", "Cargo.lock"].map(|name| format!("ebpf/{program}/{name}")));
+        let src = root.join("ebpf").join(program).join("src");
+        for entry in std::fs::read_dir(&src).with_context(|| format!("cannot list {}", src.display()))? {
+            names.push(format!("ebpf/{program}/src/{}", entry?.file_name().to_string_lossy()));
+        }
     }
     names.sort();
     let mut all = Sha1::new();
@@ -140,19 +142,20 @@ mod tests {
         let here = sources_hash(&paths::root()).expect("sources");
         assert_eq!(here, sources_hash(&paths::root()).expect("sources"));
         let copy = std::env::temp_dir().join(format!("xtask-ebpf-{}", std::process::id()));
-        for name in SHARED_SOURCES.iter().copied().chain(["ebpf/classifier/Cargo.toml", "ebpf/classifier/Cargo.lock"]) {
+        let mut names: Vec<String> = SHARED_SOURCES.iter().map(|name| (*name).to_owned()).collect();
+        for program in PROGRAMS {
+            names.extend(["Cargo.toml", "Cargo.lock"].map(|name| format!("ebpf/{program}/{name}")));
+            for entry in std::fs::read_dir(paths::root().join(format!("ebpf/{program}/src"))).expect("listed") {
+                names.push(format!("ebpf/{program}/src/{}", entry.expect("listed").file_name().display()));
+            }
+        }
+        for name in &names {
             let to = copy.join(name);
             std::fs::create_dir_all(to.parent().expect("below the root")).expect("made");
             std::fs::copy(paths::root().join(name), to).expect("copied");
         }
-        let src = copy.join("ebpf/classifier/src");
-        std::fs::create_dir_all(&src).expect("made");
-        for entry in std::fs::read_dir(paths::root().join("ebpf/classifier/src")).expect("listed") {
-            let entry = entry.expect("listed");
-            std::fs::copy(entry.path(), src.join(entry.file_name())).expect("copied");
-        }
         assert_eq!(sources_hash(&copy).expect("sources"), here);
-        std::fs::write(src.join("main.rs"), "// other\n").expect("written");
+        std::fs::write(copy.join("ebpf/sink/src/main.rs"), "// other\n").expect("written");
         assert_ne!(sources_hash(&copy).expect("sources"), here);
         std::fs::remove_dir_all(&copy).expect("removed");
     }

@@ -6,7 +6,7 @@ use super::repo::{File, Repo};
 use super::source;
 
 /// Crates whose whole purpose needs it.
-const CRATES: &[&str] = &["dataplane/io", "dataplane/shm", "dataplane/keeper", "ebpf/classifier"];
+const CRATES: &[&str] = &["dataplane/io", "dataplane/shm", "dataplane/keeper", "ebpf/classifier", "ebpf/sink"];
 
 /// Single files and folders of other crates.
 const ISLANDS: &[&str] = &[
