@@ -13,7 +13,7 @@ struct Home {
 }
 
 const HOMES: &[Home] = &[
-    Home { package: "aya", production: &["ebpf/loader"], tests: &["ebpf/loader"] },
+    Home { package: "aya", production: &["ebpf/loader", "bench/scenarios"], tests: &["ebpf/loader"] },
     Home { package: "io-uring", production: &["dataplane/io"], tests: &["dataplane/io"] },
     Home { package: "tokio-uring", production: &["controlplane/daemon", "dataplane/recorder"], tests: &[] },
     Home { package: "crossbeam", production: &["dataplane/shm", "dataplane/daemon"], tests: &[] },

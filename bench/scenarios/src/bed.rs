@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Three namespaces on two wires. Publishers reach the server through the sink's namespace, so that the server has one interface
+//! as a host with one network card has. Every next hop is permanent, so that nobody resolves addresses while it is measured.
+
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use tools_netlab::netns::Namespace;
+use tools_netlab::process::run;
+
+/// The server's address.
+pub const SERVER: &str = "10.77.0.1";
+/// The server's interface.
+pub const SERVER_INTERFACE: &str = "eth0";
+/// The end of the server's wire that the sink's program is put on.
+pub const SINK_INTERFACE: &str = "snk0";
+/// Receivers have addresses from here on, up to 10.31.255.254; the sink's stack takes packets to all of them.
+pub const FIRST_RECEIVER: &str = "10.16.0.1";
+const RECEIVERS: &str = "10.16.0.0/12";
+/// Publishers have addresses from here on, up to 10.47.255.254.
+pub const FIRST_PUBLISHER: &str = "10.32.0.1";
+const PUBLISHERS: &str = "10.32.0.0/12";
+
+const SERVER_MAC: &str = "02:00:00:00:77:01";
+const SINK_MAC: &str = "02:00:00:00:77:02";
+const SINK_GEN_MAC: &str = "02:00:00:00:98:01";
+const GEN_MAC: &str = "02:00:00:00:98:02";
+
+/// Where the sink's packets are taken from the wire.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Napi {
+    /// In a kernel thread on this core.
+    Thread(usize),
+    /// Where the sender sends: the server's own core pays for its receivers.
+    SameCore,
+}
+
+/// The namespaces; everything goes when it is dropped.
+pub struct Bed {
+    /// Where publishers send from.
+    pub generator: Namespace,
+    /// Where receivers are.
+    pub sink: Namespace,
+    /// Where the server runs.
+    pub server: Namespace,
+}
+
+impl Bed {
+    /// Makes namespaces, wires and routes.
+    ///
+    /// # Errors
+    /// When not root, or `ip` refuses.
+    pub fn create() -> Result<Self> {
+        ensure!(rustix::process::geteuid().is_root(), "network namespaces need root");
+        tools_netlab::registry::sweep_stale()?;
+        let bed = Self {
+            generator: Namespace::create("gen")?,
+            sink: Namespace::create("sink")?,
+            server: Namespace::create("server")?,
+        };
+        wire(
+            &bed.sink,
+            (SINK_INTERFACE, SINK_MAC, "10.77.0.2/24"),
+            &bed.server,
+            (SERVER_INTERFACE, SERVER_MAC, "10.77.0.1/24"),
+        )?;
+        wire(&bed.sink, ("gsw", SINK_GEN_MAC, "10.98.0.1/24"), &bed.generator, ("gen0", GEN_MAC, "10.98.0.2/24"))?;
+        for (namespace, interface, address, mac) in [
+            (&bed.server, SERVER_INTERFACE, "10.77.0.2", SINK_MAC),
+            (&bed.sink, SINK_INTERFACE, SERVER, SERVER_MAC),
+            (&bed.sink, "gsw", "10.98.0.2", GEN_MAC),
+            (&bed.generator, "gen0", "10.98.0.1", SINK_GEN_MAC),
+        ] {
+            namespace.ip(&["neigh", "replace", address, "lladdr", mac, "dev", interface, "nud", "permanent"])?;
+        }
+        bed.server.ip(&["route", "add", "default", "via", "10.77.0.2"])?;
+        bed.sink.ip(&["route", "add", "local", RECEIVERS, "dev", "lo"])?;
+        bed.sink.ip(&["route", "add", PUBLISHERS, "via", "10.98.0.2"])?;
+        bed.generator.ip(&["route", "add", "local", PUBLISHERS, "dev", "lo"])?;
+        bed.generator.ip(&["route", "add", "default", "via", "10.98.0.1"])?;
+        for setting in ["net.ipv4.ip_forward=1", "net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.default.rp_filter=0"] {
+            run(bed.sink.command("sysctl").args(["-qw", setting]))?;
+        }
+        Ok(bed)
+    }
+
+    /// Decides where the sink takes its packets. After a program is attached: before, the kernel refuses threads.
+    ///
+    /// # Errors
+    /// When the kernel refuses, or the thread is not found.
+    pub fn place_napi(&self, napi: Napi) -> Result<()> {
+        let file = format!("/sys/class/net/{SINK_INTERFACE}/threaded");
+        let word = if matches!(napi, Napi::Thread(_)) { "1" } else { "0" };
+        run(self.sink.command("sh").args(["-c", &format!("echo {word} > {file}")])).context("threaded NAPI")?;
+        let Napi::Thread(cpu) = napi else { return Ok(()) };
+        let threads = napi_threads()?;
+        ensure!(!threads.is_empty(), "no kernel thread napi/{SINK_INTERFACE}-… is there");
+        for thread in threads {
+            run(Command::new("taskset").args(["-pc", &cpu.to_string(), &thread.to_string()]))?;
+        }
+        Ok(())
+    }
+}
+
+/// Process ids of the sink interface's NAPI threads.
+fn napi_threads() -> Result<Vec<u32>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc")? {
+        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        if name.starts_with(&format!("napi/{SINK_INTERFACE}-")) {
+            found.push(pid);
+        }
+    }
+    Ok(found)
+}
+
+/// One end of a wire: interface, its Ethernet address, its IPv4 address.
+type End<'e> = (&'e str, &'e str, &'e str);
+
+fn wire(here: &Namespace, near: End<'_>, there: &Namespace, far: End<'_>) -> Result<()> {
+    let peer = ["peer", "name", far.0, "address", far.1, "numrxqueues", "1", "numtxqueues", "1", "netns", there.name()];
+    let end = ["link", "add", near.0, "address", near.1, "numrxqueues", "1", "numtxqueues", "1", "type", "veth"];
+    here.ip(&[&end[..], &peer].concat())?;
+    for (namespace, (interface, _, address)) in [(here, near), (there, far)] {
+        namespace.ip(&["addr", "add", address, "dev", interface])?;
+        // Without IPv6 nobody sends router solicitations over the wire while it is measured.
+        namespace.ip(&["link", "set", interface, "addrgenmode", "none"])?;
+        namespace.ip(&["link", "set", interface, "up"])?;
+        // Who sends computes checksums, as on a wire: a program that takes frames off the wire finds none otherwise.
+        run(namespace.command("ethtool").args(["-K", interface, "tx", "off", "gro", "off"]))?;
+    }
+    Ok(())
+}

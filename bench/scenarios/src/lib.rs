@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The bed in which servers are measured: the same wire, the same sink and the same meter for every system.
+//!
+//! ```text
+//!  gen (publishers) ── gen0 ═ gsw ── sink (receivers, XDP on snk0) ── snk0 ═ eth0 ── server
+//!        cpu 0                              cpu 0                                     cpu 1
+//! ```
+//!
+//! | module | gives |
+//! |---|---|
+//! | [`bed`] | the three namespaces, their wires and routes, where the sink's NAPI runs |
+//! | [`sink`] | what each receiver got: packets, bytes, gaps, probes |
+//! | [`cpu`] | what a process took of its core, by its own times and by what was left to an idle thread |
+//! | [`verify`] | whether what was sampled decrypts to what was sent |
+//! | [`latency`] | from a probe's send time to its arrivals |
+//! | [`run`] | one measured run of the data plane over a table |
+//!
+//! It must never compare with what a server says of itself: offered is what the generator counted, delivered what the sink did.
+#![forbid(unsafe_code)]
+
+pub mod bed;
+pub mod cpu;
+pub mod latency;
+pub mod run;
+pub mod sink;
+pub mod verify;
+
+#[path = "../../../ebpf/sink/src/layout.rs"]
+pub mod layout;

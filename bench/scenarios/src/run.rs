@@ -1,0 +1,301 @@
+// SPDX-License-Identifier: Apache-2.0
+//! One measured run of the data plane over a table: bed, sink, generator, meter, and what came of it.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow};
+use bench_trafficgen::mono_ns;
+use bench_trafficgen::sender::{Options, Sender, Sent};
+use dataplane_table::{Plan, Table};
+use hdrhistogram::Histogram;
+use tools_netlab::process::Process;
+
+use crate::bed::{Bed, Napi, SERVER_INTERFACE, SINK_INTERFACE};
+use crate::cpu::{self, Meter, Spinner, Usage, as_f64};
+use crate::latency;
+use crate::sink::{Config, Sink, Stream, Totals};
+use crate::verify::{Verdict, Verifier};
+
+/// The core of the server's workers; everything else is on core 0.
+pub const SERVER_CPU: usize = 1;
+/// The core of everything else.
+pub const OTHER_CPU: usize = 0;
+const CALIBRATION: Duration = Duration::from_millis(1000);
+/// A server that has not drained by then has lost what is missing.
+const DRAIN: Duration = Duration::from_secs(2);
+const START_LIMIT: Duration = Duration::from_secs(20);
+
+/// What is run.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// The call.
+    pub table: Table,
+    /// What is sent.
+    pub media: Options,
+    /// Seconds before the measured window.
+    pub warm_up: u64,
+    /// Seconds of the measured window.
+    pub seconds: u64,
+    /// Where the sink takes its packets.
+    pub napi: Napi,
+    /// Further options of `millrace-dataplane`.
+    pub options: Vec<String>,
+    /// Where `millrace-dataplane` is.
+    pub programs: PathBuf,
+    /// One in so many receivers is decrypted.
+    pub sample_stride: u32,
+}
+
+impl Setup {
+    /// A run of a table with the sink's NAPI on the other core.
+    #[must_use]
+    pub fn new(table: Table, seconds: u64, programs: &Path) -> Self {
+        Self {
+            table,
+            media: Options::default(),
+            warm_up: 2,
+            seconds,
+            napi: Napi::Thread(OTHER_CPU),
+            options: Vec::new(),
+            programs: programs.to_owned(),
+            sample_stride: 100,
+        }
+    }
+}
+
+/// What came of it.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The server's core and process in the window.
+    pub usage: Usage,
+    /// Loops per second of the idle thread before and after.
+    pub idle_rates: [f64; 2],
+    /// Packets that the sink counted in the window.
+    pub forwarded: u64,
+    /// What the generator counted, of the whole run.
+    pub sent: Sent,
+    /// What should have arrived: the generator's counts, once for each receiver of the track.
+    pub expected: u64,
+    /// What has arrived of that.
+    pub delivered: u64,
+    /// What has not, by medium: video, audio.
+    pub lost: [u64; 2],
+    /// Packets that arrived behind a later one, or twice.
+    pub backward: u64,
+    /// Streams that came although nobody subscribed to them.
+    pub strange_streams: u64,
+    /// The sink's sums.
+    pub totals: Totals,
+    /// Forwarding latency of the probes of the window, ns.
+    pub latency: Histogram<u64>,
+    /// What became of the samples.
+    pub verdict: Verdict,
+    /// What the server has printed.
+    pub log: String,
+}
+
+impl Outcome {
+    /// CPU of the server's threads for each forwarded packet, µs.
+    #[must_use]
+    pub fn process_us(&self) -> f64 {
+        as_f64(self.usage.process_ns) / 1000.0 / as_f64(self.forwarded.max(1))
+    }
+
+    /// Time that the core did not have left for each forwarded packet, µs.
+    #[must_use]
+    pub fn core_us(&self) -> f64 {
+        self.usage.busy_by_spinner(self.idle_rate()) * self.usage.seconds * 1e6 / as_f64(self.forwarded.max(1))
+    }
+
+    /// Mean of the calibrations.
+    #[must_use]
+    pub const fn idle_rate(&self) -> f64 {
+        f64::midpoint(self.idle_rates[0], self.idle_rates[1])
+    }
+
+    /// How far the calibrations lie apart, in percent.
+    #[must_use]
+    pub fn drift_percent(&self) -> f64 {
+        cpu::drift(self.idle_rates[0], self.idle_rates[1]) * 100.0
+    }
+
+    /// Packets per second in the window.
+    #[must_use]
+    pub fn rate(&self) -> f64 {
+        as_f64(self.forwarded) / self.usage.seconds
+    }
+}
+
+/// Runs the data plane once.
+///
+/// # Errors
+/// When anything of it cannot be set up; what was measured is never an error.
+pub fn run(setup: &Setup) -> Result<Outcome> {
+    cpu::pin(OTHER_CPU)?;
+    let plan = setup.table.plan()?;
+    let folder = std::env::temp_dir().join(format!("millrace-bench-{}", std::process::id()));
+    std::fs::create_dir_all(&folder)?;
+    let table = folder.join("table.toml");
+    std::fs::write(&table, setup.table.to_toml()?)?;
+    let bed = Bed::create()?;
+    let config = Config { sample_stride: setup.sample_stride, ..sink_config(&plan)? };
+    let sink = Sink::attach(&bed.sink, SINK_INTERFACE, &config)?;
+    bed.place_napi(setup.napi)?;
+    let spinner = Spinner::start(SERVER_CPU)?;
+    let before = spinner.calibrate(CALIBRATION)?;
+    let mut server = start(&bed, setup, &table, &folder)?;
+    let measured = measure(&bed, setup, &plan, &sink, (&spinner, server.pid()));
+    let _ = server.end(Duration::from_secs(5));
+    let log = server.log_text();
+    let (usage, window, forwarded, sent, verdict) = measured.with_context(|| format!("the server said:\n{log}"))?;
+    drop(server);
+    let after = spinner.calibrate(CALIBRATION)?;
+    let streams = sink.streams()?;
+    let count = compare(&plan, &sent, &streams);
+    let outcome = Outcome {
+        usage,
+        idle_rates: [before, after],
+        forwarded,
+        expected: count.expected,
+        delivered: count.delivered,
+        lost: count.lost,
+        backward: streams.iter().map(|stream| stream.backward).sum(),
+        strange_streams: count.strange,
+        totals: sink.totals()?,
+        latency: latency::of(&sent.probes, &sink.arrivals()?, window[0], window[1])?,
+        sent,
+        verdict,
+        log,
+    };
+    let _ = std::fs::remove_dir_all(&folder);
+    Ok(outcome)
+}
+
+/// The sink's view of a plan whose receivers have addresses one after the other.
+///
+/// # Errors
+/// When there is no receiver, or it has no IPv4 address.
+pub fn sink_config(plan: &Plan) -> Result<Config> {
+    let first: Option<Ipv4Addr> = plan.receivers.iter().filter_map(|receiver| v4(receiver.remote.ip())).min();
+    Ok(Config::new(first.context("the table has no receivers")?, u32::try_from(plan.receivers.len())?))
+}
+
+const fn v4(ip: IpAddr) -> Option<Ipv4Addr> {
+    match ip {
+        IpAddr::V4(ip) => Some(ip),
+        IpAddr::V6(_) => None,
+    }
+}
+
+fn start(bed: &Bed, setup: &Setup, table: &Path, folder: &Path) -> Result<Process> {
+    let program = setup.programs.join("millrace-dataplane");
+    anyhow::ensure!(program.exists(), "{} is not built: cargo build --release -p dataplane-daemon", program.display());
+    let mut command = bed.server.command("taskset");
+    command.args(["-c", &SERVER_CPU.to_string()]).arg(&program).arg("--table").arg(table);
+    command.args(["--interface", SERVER_INTERFACE, "--xdp-mode", "native"]).args(&setup.options);
+    let mut server = Process::spawn(command, &folder.join("dataplane.log"), false)?;
+    server.wait_for_text("serving ", START_LIMIT)?;
+    // Paths are resolved by a thread of their own.
+    std::thread::sleep(Duration::from_millis(700));
+    Ok(server)
+}
+
+type Measured = (Usage, [u64; 2], u64, Sent, Verdict);
+
+fn measure(bed: &Bed, setup: &Setup, plan: &Plan, sink: &Sink, core: (&Spinner, i32)) -> Result<Measured> {
+    let (stop, done, count) = (AtomicBool::new(false), AtomicBool::new(false), AtomicU64::new(0));
+    let sender = bed.generator.inside(|| Sender::open(plan, &setup.media))?;
+    let verifier = bed.sink.inside(|| Verifier::open(plan, setup.sample_stride))?;
+    std::thread::scope(|scope| {
+        let checking = scope.spawn(|| verifier.run(&done));
+        let sending = scope.spawn(|| sender.run(&stop, &count));
+        let window = watch(setup, sink, core);
+        stop.store(true, Ordering::Relaxed);
+        let sent = sending.join().map_err(|_| anyhow!("the generator panicked"));
+        drain(sink);
+        done.store(true, Ordering::Relaxed);
+        let verdict = checking.join().map_err(|_| anyhow!("the verifier panicked"))?;
+        let (usage, times, forwarded) = window?;
+        Ok((usage, times, forwarded, sent?, verdict))
+    })
+}
+
+fn watch(setup: &Setup, sink: &Sink, (spinner, pid): (&Spinner, i32)) -> Result<(Usage, [u64; 2], u64)> {
+    std::thread::sleep(Duration::from_secs(setup.warm_up));
+    let (before, began) = (sink.rtp()?, mono_ns());
+    let meter = Meter::start(spinner, pid)?;
+    std::thread::sleep(Duration::from_secs(setup.seconds));
+    let usage = meter.stop()?;
+    Ok((usage, [began, mono_ns()], sink.rtp()? - before))
+}
+
+/// Until nothing has come for a while.
+fn drain(sink: &Sink) {
+    let until = Instant::now() + DRAIN;
+    let mut last = sink.rtp().unwrap_or(0);
+    while Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(150));
+        let now = sink.rtp().unwrap_or(0);
+        if now == last {
+            return;
+        }
+        last = now;
+    }
+}
+
+#[derive(Default)]
+struct Count {
+    expected: u64,
+    delivered: u64,
+    lost: [u64; 2],
+    strange: u64,
+}
+
+fn compare(plan: &Plan, sent: &Sent, streams: &[Stream]) -> Count {
+    let mut found: HashMap<(u32, u32), u64> =
+        streams.iter().map(|stream| ((stream.receiver, stream.ssrc), stream.packets)).collect();
+    let mut count = Count::default();
+    for (at, receiver) in (0_u32..).zip(&plan.receivers) {
+        for stream in &receiver.streams {
+            let wanted = sent.packets.get(stream.publisher).and_then(|tracks| tracks.get(stream.track));
+            let wanted = wanted.copied().unwrap_or(0);
+            let got = found.remove(&(at, stream.ssrc)).unwrap_or(0);
+            let track = plan.publishers.get(stream.publisher).and_then(|publisher| publisher.tracks.get(stream.track));
+            let medium = usize::from(!track.is_some_and(dataplane_table::Track::is_video));
+            count.expected += wanted;
+            count.delivered += got.min(wanted);
+            if let Some(lost) = count.lost.get_mut(medium) {
+                *lost += wanted.saturating_sub(got);
+            }
+        }
+    }
+    count.strange = found.len() as u64;
+    count
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_did_not_arrive_is_lost_by_medium_and_what_nobody_asked_for_is_strange() {
+        let table: Table = serde_json::from_value(serde_json::json!({
+            "server": "10.77.0.1:10000",
+            "publisher": [{ "name": "a", "remote": "10.32.0.1:1", "track": [
+                { "codec": "vp8", "pt": 96, "ssrc": 1 }, { "codec": "opus", "pt": 111, "ssrc": 2 } ] }],
+            "receiver": [{ "from": "a", "remote": "10.16.0.1:1", "count": 2, "ssrc": 100 }],
+        }))
+        .expect("a table");
+        let plan = table.plan().expect("a plan");
+        let sent = Sent { packets: vec![vec![10, 4]], ..Sent::default() };
+        let stream = |receiver, ssrc, packets| Stream { receiver, ssrc, packets, ..Stream::default() };
+        let streams = [stream(0, 100, 10), stream(0, 101, 4), stream(1, 102, 7), stream(1, 9, 3)];
+        let count = compare(&plan, &sent, &streams);
+        assert_eq!((count.expected, count.delivered, count.lost, count.strange), (28, 21, [3, 4], 1));
+        assert_eq!(sink_config(&plan).expect("receivers").first.to_string(), "10.16.0.1");
+    }
+}
