@@ -53,7 +53,7 @@ pub fn process_ticks(pid: i32) -> Result<u64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let rest = text.rsplit_once(')').ok_or_else(|| anyhow!("/proc/{pid}/stat has no name"))?.1;
     let field = |at: usize| rest.split_whitespace().nth(at).and_then(|word| word.parse::<u64>().ok());
-    Ok(field(11).zip(field(12)).map(|(user, system)| user + system).context("/proc/…/stat is too short")?)
+    field(11).zip(field(12)).map(|(user, system)| user + system).context("/proc/…/stat is too short")
 }
 
 /// A thread of class SCHED_IDLE that counts loops on a core.

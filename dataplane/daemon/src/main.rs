@@ -307,11 +307,7 @@ fn spawn(
         let thread = WorkerThread {
             config: Config {
                 tile_frames,
-                ..Config::of(
-                    WorkerId(index),
-                    workers,
-                    seed ^ u64::from(index).wrapping_mul(0x9E37_79B9_7F4A_7C15),
-                )
+                ..Config::of(WorkerId(index), workers, seed ^ u64::from(index).wrapping_mul(0x9E37_79B9_7F4A_7C15))
             },
             options,
             segment: segment.clone(),

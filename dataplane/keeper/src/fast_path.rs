@@ -74,7 +74,6 @@ pub struct FastPath {
 
 impl FastPath {
     /// Attaches where it can be; why not otherwise.
-    #[must_use]
     pub fn open(wish: Wish, segment: Segment) -> (Self, Result<(), String>) {
         let (attached, said) = (Mutex::new(None), Mutex::new(String::new()));
         let path = Self { wish, segment, attached, refused_on: AtomicU64::new(0), said };

@@ -26,7 +26,7 @@ pub const REOPEN: u8 = 75;
 /// A line on standard error, where lifecycle belongs, behind the program's name.
 pub fn say(text: &str) {
     let program = std::env::current_exe().ok();
-    let name = program.as_deref().and_then(std::path::Path::file_name).unwrap_or("millrace".as_ref());
+    let name = program.as_deref().and_then(std::path::Path::file_name).unwrap_or_else(|| "millrace".as_ref());
     let _ = writeln!(std::io::stderr(), "{}: {text}", name.display());
 }
 

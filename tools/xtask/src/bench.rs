@@ -2,6 +2,7 @@
 //! `cargo xtask bench`: one workload per name, each a cargo command. Never run by `cargo xtask test`.
 
 use std::path::PathBuf;
+use std::process::Command;
 
 use anyhow::{Result, bail};
 use clap::Args;
@@ -13,7 +14,8 @@ const EXAMPLES: &str = "\
 Examples:
   cargo xtask bench --list
   cargo xtask bench forward
-  cargo xtask bench forward --json out.json";
+  cargo xtask bench forward --json out.json
+  cargo xtask bench webinar --receivers 3000 --seconds 60 --json out.json";
 
 /// `cargo xtask bench`.
 #[derive(Args)]
@@ -27,23 +29,44 @@ pub(crate) struct Options {
     /// Write every figure to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// What the workload itself understands; `--help` shows it.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    rest: Vec<String>,
 }
 
-/// One benchmark: a bench target that prints its table last and writes JSON to the file named by `MILLRACE_BENCH_JSON`.
+/// One benchmark: cargo builds and runs it, or builds the programs that it starts. It prints its table last and writes JSON
+/// to the file named by `MILLRACE_BENCH_JSON`, or by `--json`.
 struct Bench {
     name: &'static str,
     shows: &'static str,
     /// The file of the bench target, relative to the root: no file, no bench.
     source: &'static str,
     cargo: &'static [&'static str],
+    /// The program that runs it, where cargo only builds.
+    program: Option<&'static str>,
 }
 
-const BENCHES: &[Bench] = &[Bench {
-    name: "forward",
-    shows: "cost per packet of the forwarding pipeline on the simulated port",
-    source: "dataplane/forward/benches/forward.rs",
-    cargo: &["bench", "--profile", "release", "--locked", "-p", "dataplane-forward", "--bench", "forward"],
-}];
+const BENCHES: &[Bench] = &[
+    Bench {
+        name: "forward",
+        shows: "cost per packet of the forwarding pipeline on the simulated port",
+        source: "dataplane/forward/benches/forward.rs",
+        cargo: &["bench", "--profile", "release", "--locked", "-p", "dataplane-forward", "--bench", "forward"],
+        program: None,
+    },
+    scenario("webinar", "one speaker to 3000 receivers over a wire: nothing lost, CPU per packet, latency (root)"),
+];
+
+/// A workload of `bench/scenarios`: in namespaces, with the real data plane.
+const fn scenario(name: &'static str, shows: &'static str) -> Bench {
+    Bench {
+        name,
+        shows,
+        source: "bench/scenarios/src/main.rs",
+        cargo: &["build", "--release", "--locked", "-p", "bench-scenarios", "-p", "dataplane-daemon"],
+        program: Some("millrace-scenarios"),
+    }
+}
 
 impl Bench {
     fn exists(&self) -> bool {
@@ -70,8 +93,19 @@ pub(crate) fn main(options: &Options) -> Result<bool> {
         bail!("`{name}` has no source in this checkout: {} is missing", bench.source);
     }
     let mut command = shell::cargo(bench.cargo);
+    let Some(program) = bench.program else {
+        if let Some(file) = &options.json {
+            command.env("MILLRACE_BENCH_JSON", std::path::absolute(file)?);
+        }
+        return shell::run(command.args(&options.rest));
+    };
+    if !shell::run(&mut command)? {
+        return Ok(false);
+    }
+    let mut command = Command::new(paths::release_binary(program));
+    command.arg(name).args(&options.rest);
     if let Some(file) = &options.json {
-        command.env("MILLRACE_BENCH_JSON", std::path::absolute(file)?);
+        command.arg("--json").arg(std::path::absolute(file)?);
     }
     shell::run(&mut command)
 }
@@ -81,7 +115,7 @@ mod tests {
     use super::*;
 
     fn asked(name: &str) -> Options {
-        Options { name: Some(name.to_owned()), list: false, json: None }
+        Options { name: Some(name.to_owned()), list: false, json: None, rest: Vec::new() }
     }
 
     #[test]
