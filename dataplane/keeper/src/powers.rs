@@ -28,15 +28,10 @@ const KEPT: CapabilitySet = CapabilitySet::NET_ADMIN
     .union(CapabilitySet::SYS_NICE)
     .union(CapabilitySet::NET_BIND_SERVICE)
     .union(CapabilitySet::SETPCAP);
-<<<<<<< HEAD
 /// Managed neighbours; the workers' scheduling class; memory that stays in memory. The data plane gives each up where it does
 /// not need it any more.
-pub(crate) const DATA_PLANE: CapabilitySet =
+pub const DATA_PLANE: CapabilitySet =
     CapabilitySet::NET_ADMIN.union(CapabilitySet::SYS_NICE).union(CapabilitySet::IPC_LOCK);
-=======
-/// Managed neighbours; the workers' scheduling class. The data plane gives both up where it does not need them any more.
-pub const DATA_PLANE: CapabilitySet = CapabilitySet::NET_ADMIN.union(CapabilitySet::SYS_NICE);
->>>>>>> 105e526 (daemon: serve the call of a file without keeper and control plane; ebpf: a sink that counts for measurements)
 /// HTTP ports below 1024.
 pub const CONTROL_PLANE: CapabilitySet = CapabilitySet::NET_BIND_SERVICE;
 
