@@ -40,5 +40,7 @@ mod worker;
 pub use dataplane_abi::ledger::{CohortLedger, ReceiveLedger};
 pub use peers::{Peers, mesh};
 pub use receive::admission::{Admissions, FlowChange};
+#[cfg(null_cipher)]
+pub use send::seal::null::leave_out_cipher;
 pub use send::tile::Tile;
 pub use worker::{Config, Effects, Now, Worker, WorkerError};

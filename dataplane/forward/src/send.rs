@@ -9,6 +9,7 @@ pub(crate) mod keyframes;
 pub(crate) mod reports;
 pub(crate) mod rewrite;
 pub(crate) mod rtx;
+pub(crate) mod seal;
 pub(crate) mod select;
 pub(crate) mod switch;
 pub(crate) mod tile;

@@ -29,6 +29,7 @@ mod port;
 mod returns;
 mod ring;
 
+pub use head::{HEAD_BYTES, Head};
 pub use geometry::{Geometry, Interface, Mode, Pair};
 pub use open::{CopyMode, Opened, PortParts, SocketStatistics, Statistics, XdpConfig, XdpStatus, open};
 pub use port::XdpPort;

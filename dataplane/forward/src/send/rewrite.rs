@@ -20,6 +20,7 @@ use dataplane_wire::seq;
 use crate::counting::{add, bump};
 use crate::hold::window::Window;
 use crate::objects::egress::{Constants, Egress, Format, LastSent};
+use crate::send::seal::seal;
 use crate::worker::{Now, Worker};
 
 /// Longest UDP payload that is ever sent: an Ethernet MTU less IPv6 and UDP headers.
@@ -134,7 +135,7 @@ impl Worker {
             return Outcome::Skipped(SkipReason::TooLong);
         };
         let rest = Shared(packet.stored.payload().slice(written.of_payload));
-        let Ok(len) = tx.protect_rtp(index, frame, written.head_len, written.in_place, rest) else {
+        let Ok(len) = seal(tx, index, frame, written, rest) else {
             return Outcome::Skipped(SkipReason::CipherRefused);
         };
         if !packet.stored.still_valid() {

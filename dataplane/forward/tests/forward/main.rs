@@ -11,6 +11,7 @@
 
 mod admission;
 mod calls;
+mod crash;
 mod crash_points;
 mod hostile;
 mod ice;

@@ -17,7 +17,7 @@ use dataplane_wire::udp;
 use crate::nexthop::NextHop;
 
 /// Bytes of a template: the longest head (18 + 40 + 8) rounded up.
-pub(super) const HEAD_BYTES: usize = 72;
+pub const HEAD_BYTES: usize = 72;
 const UDP_AT: usize = HEAD_BYTES - udp::HEADER_LEN;
 const V4_BYTES: usize = 20;
 const V6_BYTES: usize = 40;
@@ -27,7 +27,7 @@ const TPID: u16 = 0x8100;
 
 /// The head of a path.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Head {
+pub struct Head {
     bytes: [u8; HEAD_BYTES],
     /// First byte of the Ethernet header.
     start: usize,
@@ -40,7 +40,8 @@ pub(super) struct Head {
 
 impl Head {
     /// The head of a flow, still without its link; none where the two addresses are no pair that a packet can have.
-    pub(super) fn new(flow: &FlowKey, tos: u8) -> Option<Self> {
+    #[must_use]
+    pub fn new(flow: &FlowKey, tos: u8) -> Option<Self> {
         let is_known = flow.local != [0; 16] && flow.remote != [0; 16] && flow.remote_port != 0 && flow.local_port != 0;
         let is_v6 = match (as_v4(flow.local), as_v4(flow.remote)) {
             (Some(_), Some(_)) => false,
@@ -78,12 +79,13 @@ impl Head {
     }
 
     /// Bytes of IP and UDP header.
-    pub(super) const fn ip_bytes(&self) -> usize {
+    #[must_use]
+    pub const fn ip_bytes(&self) -> usize {
         udp::HEADER_LEN + if self.is_v6 { V6_BYTES } else { V4_BYTES }
     }
 
     /// Sets the Ethernet header.
-    pub(super) fn set_link(&mut self, own: [u8; 6], hop: &NextHop) {
+    pub fn set_link(&mut self, own: [u8; 6], hop: &NextHop) {
         let ethertype = if self.is_v6 { ETHERTYPE_IPV6 } else { ETHERTYPE_IPV4 };
         let at = HEAD_BYTES - self.ip_bytes() - 2;
         // Every field lies in the template: the longest head is shorter.
@@ -102,7 +104,7 @@ impl Head {
 
     /// Writes the head of a payload into the bytes in front of it; says how many of them belong to the frame.
     #[inline]
-    pub(super) fn write(&self, room: &mut [u8; HEAD_BYTES], payload: &[u8], has_checksum: bool) -> usize {
+    pub fn write(&self, room: &mut [u8; HEAD_BYTES], payload: &[u8], has_checksum: bool) -> usize {
         let mut bytes = self.bytes;
         let udp_len = u16::try_from(udp::HEADER_LEN + payload.len()).unwrap_or(u16::MAX).to_be_bytes();
         let udp_len_sum = u64::from(u16::from_ne_bytes(udp_len));

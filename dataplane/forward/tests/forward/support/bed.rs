@@ -8,11 +8,9 @@ use dataplane_abi::ring::{Datagram, Event};
 use dataplane_forward::{CohortLedger, Config, FlowChange, Now, ReceiveLedger, Worker, mesh};
 use dataplane_io::port::Port;
 use dataplane_io::simulated::{SimulatedNetwork, SimulatedPort};
-use dataplane_shm::publish::{self, CrashPoint};
 use dataplane_shm::ring::{Consumer, Producer};
 use dataplane_shm::{IntentWriter, Segment, SegmentFds};
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::Ordering;
 
 use super::dice::Dice;
@@ -111,39 +109,6 @@ impl Bed {
         let ledgers = self.receive_ledgers();
         self.handed_before = ledgers.iter().map(|ledger| ledger.handed).sum();
         self.taken_before = ledgers.iter().map(|ledger| ledger.taken).sum();
-    }
-
-    /// A turn of every worker that ends at the n-th durable store, before or after it; true where it did. The process is
-    /// gone then, and nothing of the dead is stored any more.
-    pub(crate) fn turn_until(&mut self, store: u64, is_after: bool) -> bool {
-        if is_after {
-            publish::arm_after(store)
-        } else {
-            publish::arm(store)
-        }
-        let outcome = catch_unwind(AssertUnwindSafe(|| self.turn()));
-        self.bury(outcome)
-    }
-
-    /// Starts the workers, until the n-th durable store; true where it came so far.
-    pub(crate) fn start_until(&mut self, store: u64) -> bool {
-        publish::arm(store);
-        let outcome = catch_unwind(AssertUnwindSafe(|| self.start()));
-        self.bury(outcome)
-    }
-
-    fn bury(&mut self, outcome: std::thread::Result<()>) -> bool {
-        let is_dead = match outcome {
-            Ok(()) => false,
-            Err(payload) if payload.is::<CrashPoint>() => true,
-            Err(payload) => resume_unwind(payload),
-        };
-        if is_dead {
-            self.kill();
-        }
-        self.stores = publish::count();
-        publish::disarm();
-        is_dead
     }
 
     /// The process is gone: workers and ports are dropped as they are.
