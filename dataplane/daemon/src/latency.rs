@@ -25,8 +25,11 @@ impl Latency {
 
     /// Counts the frames of a tile that was flushed at `now_ns`.
     pub(crate) fn record(&mut self, arrivals: &[u64], now_ns: u64) {
-        for arrival in arrivals {
-            self.histogram.saturating_record(now_ns.saturating_sub(*arrival).clamp(1, LONGEST_NS));
+        // A tile is a few packets for many receivers: equal ones are counted at once.
+        for run in arrivals.chunk_by(PartialEq::eq) {
+            let Some(arrival) = run.first() else { continue };
+            let latency_ns = now_ns.saturating_sub(*arrival).clamp(1, LONGEST_NS);
+            self.histogram.saturating_record_n(latency_ns, run.len() as u64);
         }
     }
 

@@ -82,6 +82,10 @@ impl<P: Port> Port for Timed<P> {
         self.port.tx_room()
     }
 
+    fn room_for(&mut self, path: PathSlot, len: usize) -> usize {
+        self.port.room_for(path, len)
+    }
+
     #[inline]
     fn reserve(&mut self, path: PathSlot, len: usize) -> Option<&mut [u8]> {
         self.port.reserve(path, len)

@@ -5,6 +5,7 @@ pub(crate) mod catchup;
 pub(crate) mod cohorts;
 pub(crate) mod doorbells;
 pub(crate) mod fanout;
+pub(crate) mod head;
 pub(crate) mod keyframes;
 pub(crate) mod reports;
 pub(crate) mod rewrite;

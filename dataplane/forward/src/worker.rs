@@ -18,7 +18,7 @@ use crate::hold::paged::PagePool;
 use crate::hold::queue::Queue;
 use crate::hold::slab::Slab;
 use crate::hold::wheel::Wheel;
-use crate::objects::cohort::Cohort;
+use crate::objects::cohort::{BURST, Cohort};
 use crate::objects::egress::Egress;
 use crate::objects::ingress::Ingress;
 use crate::objects::leg::Leg;
@@ -26,6 +26,7 @@ use crate::peers::Peers;
 use crate::receive::admission::Noted;
 use crate::receive::recorder::Recorder;
 use crate::receive::stun::Reply;
+use crate::send::head::Heads;
 use crate::send::rtx::RtxRequest;
 
 /// Replies (STUN) that wait for the send half.
@@ -138,6 +139,8 @@ pub struct Worker {
     pub(crate) pending: u64,
     /// Counts what was taken up; see [`Worker::steps`].
     pub(crate) steps: u64,
+    /// Headers of the packets under way, in this tile.
+    pub(crate) heads: Box<[Heads; BURST]>,
     /// Arrival times of the frames of the last tile, for the latency histogram.
     pub(crate) arrivals: [u64; TILE],
     pub(crate) arrival_count: usize,
@@ -213,6 +216,7 @@ impl Worker {
             closed_paths: Queue::new(transports * PATHS),
             pending: 0,
             steps: 0,
+            heads: Box::new([const { Heads::new() }; BURST]),
             arrivals: [0; TILE],
             arrival_count: 0,
             peers,

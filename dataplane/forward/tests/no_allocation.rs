@@ -81,6 +81,9 @@ impl Port for Quiet<'_> {
     fn tx_room(&self) -> usize {
         self.0.tx_room()
     }
+    fn room_for(&mut self, path: PathSlot, len: usize) -> usize {
+        self.0.room_for(path, len)
+    }
     fn reserve(&mut self, path: PathSlot, len: usize) -> Option<&mut [u8]> {
         paused(|| self.0.reserve(path, len))
     }

@@ -126,6 +126,10 @@ impl Port for SocketPort {
         dispatch!(self, port => port.tx_room())
     }
 
+    fn room_for(&mut self, path: PathSlot, len: usize) -> usize {
+        dispatch!(self, port => port.room_for(path, len))
+    }
+
     fn reserve(&mut self, path: PathSlot, len: usize) -> Option<&mut [u8]> {
         dispatch!(self, port => port.reserve(path, len))
     }

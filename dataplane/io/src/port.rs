@@ -84,8 +84,12 @@ pub trait Port {
     /// Closes a path; frames committed to it are still sent.
     fn close_path(&mut self, path: PathSlot);
 
-    /// Frames that can be reserved before the next flush.
+    /// Frames that can be reserved before the next flush, where a path is one of most. Without room everybody waits.
     fn tx_room(&self) -> usize;
+
+    /// Frames of `len` bytes of UDP payload that can be reserved for `path` before the next flush. It is less than
+    /// [`Self::tx_room`] where another port sends for this path and has less: nobody else waits for that one.
+    fn room_for(&mut self, path: PathSlot, len: usize) -> usize;
 
     /// Lends a frame of at least `len` bytes of UDP payload for `path`, or nothing where there is no room or no such path.
     /// A frame reserved and not committed is lent again.

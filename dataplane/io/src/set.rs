@@ -197,10 +197,20 @@ impl Port for PortSet {
         self.socket.close_path(path);
     }
 
-    /// The smaller room, since it is not said for which path; that of an interface that is down does not count.
+    /// The xdp port's room while its interface is up: those whom the socket port serves do not hold up everybody else.
     fn tx_room(&self) -> usize {
-        let room = self.socket.tx_room();
-        self.xdp.as_ref().filter(|xdp| !xdp.is_down()).map_or(room, |xdp| room.min(xdp.tx_room()))
+        let xdp = self.xdp.as_ref().filter(|xdp| !xdp.is_down());
+        xdp.map_or_else(|| self.socket.tx_room(), Port::tx_room)
+    }
+
+    fn room_for(&mut self, path: PathSlot, len: usize) -> usize {
+        let place = self.place(path);
+        if let (Some(slot), Some(xdp)) = (place, &mut self.xdp)
+            && xdp.serves(slot, len)
+        {
+            return xdp.tx_room();
+        }
+        self.socket.tx_room()
     }
 
     fn reserve(&mut self, path: PathSlot, len: usize) -> Option<&mut [u8]> {

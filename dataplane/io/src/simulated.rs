@@ -372,6 +372,10 @@ impl Port for SimulatedPort {
         self.network.state.borrow_mut().tx_room(self.worker, self.committed.len())
     }
 
+    fn room_for(&mut self, _: PathSlot, _: usize) -> usize {
+        self.tx_room()
+    }
+
     fn reserve(&mut self, path: PathSlot, len: usize) -> Option<&mut [u8]> {
         let path = self.paths.get(path.0 as usize).copied().flatten()?;
         if len > limits::FRAME_BYTES {

@@ -367,6 +367,10 @@ impl Port for UringPort {
         self.tx.room()
     }
 
+    fn room_for(&mut self, _: PathSlot, _: usize) -> usize {
+        self.tx_room()
+    }
+
     fn reserve(&mut self, path: PathSlot, len: usize) -> Option<&mut [u8]> {
         self.tx.reserve(self.paths.route(path)?, len)
     }

@@ -19,6 +19,7 @@ pub mod attach;
 pub mod frames;
 pub mod intent;
 pub mod mapping;
+pub mod prefetch;
 pub mod publish;
 pub mod ring;
 pub mod segment;

@@ -35,9 +35,9 @@ pub(crate) fn restore_paths(leg: &mut Leg, durable: &TransportDurable) {
         }
     }
     let active = durable.active_path.load(Ordering::Relaxed);
-    leg.active = usize::try_from(active).ok().and_then(|active| active.checked_sub(1));
+    leg.set_active(usize::try_from(active).ok().and_then(|active| active.checked_sub(1)));
     leg.consent_ns = read(&durable.consent_ns);
-    leg.is_silent = durable.state.load(Ordering::Relaxed) == transport_state::SILENT;
+    leg.set_silent(durable.state.load(Ordering::Relaxed) == transport_state::SILENT);
 }
 
 /// Begins a transport's record for the generation that was just claimed; the generation is stored last.

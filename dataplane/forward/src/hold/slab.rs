@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Objects in slots, with a free list; the memory is reserved at construction and touched as used.
 
+use dataplane_shm::prefetch::prefetch;
+
 /// Objects of one type, named by their slot.
 pub(crate) struct Slab<T> {
     items: Vec<Option<T>>,
@@ -43,6 +45,14 @@ impl<T> Slab<T> {
 
     pub(crate) fn get_mut(&mut self, slot: u32) -> Option<&mut T> {
         self.items.get_mut(slot as usize)?.as_mut()
+    }
+
+    /// Asks for the first cache lines of an object ahead of its use.
+    #[inline]
+    pub(crate) fn prefetch(&self, slot: u32, lines: usize) {
+        if let Some(place) = self.items.get(slot as usize) {
+            prefetch(place, lines);
+        }
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {

@@ -9,12 +9,49 @@ use crate::objects::numbers::Numbers;
 
 const LATE: usize = 32;
 
-/// The packet that is being sent to the members.
+/// A packet that is being sent to the members.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Current {
     pub(crate) ext_seq: u64,
     pub(crate) number: u64,
     pub(crate) is_late: bool,
+}
+
+/// Packets that go to each member in a row: one load of a member's record and key serves them all.
+pub(crate) const BURST: usize = 4;
+
+/// The packets that are being sent to the members, in the order of their numbers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Burst {
+    packets: [Current; BURST],
+    count: usize,
+}
+
+impl Burst {
+    const NONE: Self = Self { packets: [Current { ext_seq: 0, number: 0, is_late: false }; BURST], count: 0 };
+
+    /// One packet.
+    pub(crate) fn of(packet: Current) -> Self {
+        let mut burst = Self::NONE;
+        burst.push(packet);
+        burst
+    }
+
+    /// Adds a packet; false where there is no room.
+    pub(crate) fn push(&mut self, packet: Current) -> bool {
+        let Some(place) = self.packets.get_mut(self.count) else { return false };
+        *place = packet;
+        self.count = self.count.saturating_add(1);
+        true
+    }
+
+    pub(crate) fn packets(&self) -> &[Current] {
+        self.packets.get(..self.count).unwrap_or(&[])
+    }
+
+    pub(crate) const fn len(&self) -> usize {
+        self.count
+    }
 }
 
 /// Receivers of one ingress stream at this worker.
@@ -30,8 +67,8 @@ pub(crate) struct Cohort {
     pub(crate) cursor: u64,
     /// The cursor has a place: the log was there when the cohort began to run.
     pub(crate) is_running: bool,
-    pub(crate) current: Option<Current>,
-    /// Next member for `current`.
+    burst: Burst,
+    /// Next member for the burst.
     pub(crate) position: u32,
     pub(crate) members: PagedList,
     pub(crate) waiting: PagedList,
@@ -60,7 +97,7 @@ impl Cohort {
             log: 0,
             cursor: 0,
             is_running: false,
-            current: None,
+            burst: Burst::NONE,
             position: 0,
             members: PagedList::new(),
             waiting: PagedList::new(),
@@ -78,8 +115,7 @@ impl Cohort {
     /// Runs again after a pause, with the numbering that it had.
     pub(crate) fn go_on(&mut self, cursor: u64) {
         self.is_running = true;
-        self.current = None;
-        self.position = 0;
+        self.end_burst();
         self.cursor = cursor;
         self.clear_late();
     }
@@ -105,8 +141,29 @@ impl Cohort {
         self.late_count = 0;
     }
 
-    /// Members that the packet under way has not reached.
+    /// The packets under way; empty between packets.
+    pub(crate) const fn burst(&self) -> &Burst {
+        &self.burst
+    }
+
+    /// Whether packets are under way.
+    pub(crate) const fn is_mid_packet(&self) -> bool {
+        self.burst.len() != 0
+    }
+
+    /// Packets begin at the first member.
+    pub(crate) const fn begin_burst(&mut self, burst: Burst) {
+        self.burst = burst;
+        self.position = 0;
+    }
+
+    /// All members have had the packets, or none will.
+    pub(crate) const fn end_burst(&mut self) {
+        self.begin_burst(Burst::NONE);
+    }
+
+    /// Members that the packets under way have not reached, once for each packet.
     pub(crate) fn pending(&self) -> u64 {
-        if self.current.is_some() { u64::from(self.members.len().saturating_sub(self.position)) } else { 0 }
+        u64::from(self.members.len().saturating_sub(self.position)).saturating_mul(self.burst.len() as u64)
     }
 }

@@ -7,7 +7,6 @@ use dataplane_abi::ids::{IngressId, SubscriptionRef, TrackRef};
 use dataplane_abi::intent::{SubscriptionIntent, TrackIntent};
 use dataplane_abi::limits::{EXTENSIONS, SEGMENTS};
 use dataplane_wire::codec::Codec;
-use dataplane_wire::ext::ExtKind;
 
 use crate::objects::NONE;
 
@@ -100,23 +99,30 @@ struct GateEntry {
     at_ms: u32,
 }
 
-/// One sent stream.
+/// One sent stream. What each packet needs comes first: two cache lines.
+#[repr(C, align(128))]
 pub(crate) struct Egress {
-    pub(crate) subscription: SubscriptionRef,
-    /// What is shown; none = nothing.
-    pub(crate) track: TrackRef,
+    pub(crate) constants: Constants,
+    /// The cohort's number that the stretch of numbering in use begins with; those before it are not this stream's.
+    pub(crate) first_number: u64,
+    pub(crate) last: LastSent,
     /// Slot of the receiver's leg.
     pub(crate) leg: u32,
-    /// Kind of the track that is shown; none until its record was read.
-    pub(crate) kind: Option<MediaKind>,
-    pub(crate) format: Format,
-    pub(crate) clock_rate: u32,
     pub(crate) ssrc: u32,
-    pub(crate) rtx_ssrc: u32,
-    pub(crate) max_encoding: u8,
+    pub(crate) subscription: SubscriptionRef,
+    // 64 bytes
+    pub(crate) extension_ids: [u8; EXTENSIONS],
     pub(crate) mid: [u8; 16],
     pub(crate) mid_len: u8,
-    pub(crate) extension_ids: [u8; EXTENSIONS],
+    pub(crate) format: Format,
+    // 128 bytes
+    /// What is shown; none = nothing.
+    pub(crate) track: TrackRef,
+    /// Kind of the track that is shown; none until its record was read.
+    pub(crate) kind: Option<MediaKind>,
+    pub(crate) clock_rate: u32,
+    pub(crate) rtx_ssrc: u32,
+    pub(crate) max_encoding: u8,
     pub(crate) cname: [u8; 32],
     pub(crate) cname_len: u8,
     pub(crate) feed: Feed,
@@ -126,16 +132,12 @@ pub(crate) struct Egress {
     /// Cohort whose keyframe is awaited, and the position among those that wait.
     pub(crate) waiting: u32,
     pub(crate) waiting_position: u32,
-    pub(crate) constants: Constants,
-    /// The cohort's number that the stretch of numbering in use begins with; those before it are not this stream's.
-    pub(crate) first_number: u64,
     /// Generation of the cohort that the constants belong to.
     pub(crate) generation: u32,
     /// Whose packets the stretch in use carries: constants other than the number stay while it is the same.
     pub(crate) source: Option<Origin>,
     /// The stretches of the durable record that began in this life, in the same places.
     pub(crate) stretches: [Option<Stretch>; SEGMENTS],
-    pub(crate) last: LastSent,
     /// RTP ticks by which the receiver's clock is ahead of the wall's since a switch to something older.
     pub(crate) ahead: u32,
     /// Next number to read in the log while catching up.
@@ -148,6 +150,10 @@ pub(crate) struct Egress {
     pub(crate) reports_sent: [(u32, u64); 4],
     pub(crate) reports_count: usize,
 }
+
+/// Cache lines of an [`Egress`] that each packet needs.
+pub(crate) const EGRESS_LINES: usize = 2;
+const _: () = assert!(core::mem::offset_of!(Egress, extension_ids) == 64 && core::mem::offset_of!(Egress, track) <= 128);
 
 impl Egress {
     /// A stream that shows nothing yet: [`Self::show`] and [`Self::describe`] say what.
@@ -219,11 +225,6 @@ impl Egress {
     pub(crate) fn is_of(&self, intent: &SubscriptionIntent) -> bool {
         let mid = intent.mid.get(..usize::from(intent.mid_len));
         (self.ssrc, self.rtx_ssrc) == (intent.ssrc, intent.rtx_ssrc) && mid == Some(self.mid())
-    }
-
-    /// Id of an extension on this stream's m-line; 0 = not agreed.
-    pub(crate) fn extension_id(&self, kind: ExtKind) -> u8 {
-        self.extension_ids.get(kind as usize).copied().unwrap_or(0)
     }
 
     /// The MID to send.

@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A leg: a transport that this worker owns, with its keys, paths and clocks.
 
+use dataplane_abi::durable::TransportDurable;
 use dataplane_abi::flow::FlowKey;
 use dataplane_abi::ids::{KeyRef, TransportRef};
 use dataplane_abi::intent::TransportIntent;
 use dataplane_abi::limits::{EXTENSIONS, PATHS};
-use dataplane_io::port::PathSlot;
+use dataplane_io::port::{Ecn, PathSlot, Port};
 use dataplane_srtp::{RxContext, TxContext};
 use dataplane_wire::ext::ExtKind;
+
+use crate::counting::add;
 
 /// DTLS datagrams per second that a transport may punt.
 const PUNTS_PER_SECOND: u64 = 50;
@@ -21,22 +24,28 @@ pub(crate) struct LegPath {
     pub(crate) checked_ns: u64,
 }
 
-/// A transport that this worker owns.
+/// A transport that this worker owns. What each packet needs comes first.
+#[repr(C, align(64))]
 pub(crate) struct Leg {
     pub(crate) transport: TransportRef,
+    /// The path in use, open on the port; none until it is asked for after a change of any kind.
+    pub(crate) path: Option<PathSlot>,
+    /// Packets sent that the durable record does not count yet, and their bytes.
+    pub(crate) unsaid_packets: u64,
+    pub(crate) unsaid_bytes: u64,
+    pub(crate) tx: Option<TxContext>,
     pub(crate) flags: u16,
     pub(crate) rtcp_ssrc: u32,
     /// Extension kind by id on this leg; 0 = not agreed.
     pub(crate) kind_by_id: [u8; 256],
     pub(crate) key: KeyRef,
     pub(crate) rx: Option<RxContext>,
-    pub(crate) tx: Option<TxContext>,
     pub(crate) paths: [LegPath; PATHS],
     /// Index of the path in use.
-    pub(crate) active: Option<usize>,
+    active: Option<usize>,
     pub(crate) consent_ns: u64,
     /// Consent has expired: nothing is sent.
-    pub(crate) is_silent: bool,
+    is_silent: bool,
     punt_credit_ns: u64,
     punt_ns: u64,
     /// Slot of the transport-cc recorder, for publishers.
@@ -48,10 +57,16 @@ pub(crate) struct Leg {
     pub(crate) has_ingress: bool,
 }
 
+/// Cache lines of a [`Leg`] that are asked for ahead of a packet; the cipher's own behind them are its business.
+pub(crate) const LEG_LINES: usize = 4;
+
 impl Leg {
     pub(crate) fn new(transport: TransportRef, now_ns: u64) -> Self {
         Self {
             transport,
+            path: None,
+            unsaid_packets: 0,
+            unsaid_bytes: 0,
             flags: 0,
             rtcp_ssrc: 0,
             kind_by_id: [0; 256],
@@ -70,6 +85,52 @@ impl Leg {
             ntp_offset: None,
             has_ingress: false,
         }
+    }
+
+    /// Index of the path in use.
+    pub(crate) const fn active(&self) -> Option<usize> {
+        self.active
+    }
+
+    /// Another path is in use, or none; or its place was given to another flow.
+    pub(crate) const fn set_active(&mut self, active: Option<usize>) {
+        self.active = active;
+        self.path = None;
+    }
+
+    /// Whether consent has expired: nothing is sent.
+    pub(crate) const fn is_silent(&self) -> bool {
+        self.is_silent
+    }
+
+    /// Consent has expired, or was given again.
+    pub(crate) const fn set_silent(&mut self, is_silent: bool) {
+        self.is_silent = is_silent;
+        self.path = None;
+    }
+
+    /// The path in use, opened on the port at first use.
+    #[inline]
+    pub(crate) fn open_path<P: Port>(&mut self, dscp: u8, port: &mut P) -> Option<PathSlot> {
+        if self.path.is_none() && !self.is_silent {
+            self.path = self.open_path_at(self.active?, dscp, port);
+        }
+        self.path
+    }
+
+    /// A path, opened on the port where that has not happened.
+    pub(crate) fn open_path_at<P: Port>(&mut self, index: usize, dscp: u8, port: &mut P) -> Option<PathSlot> {
+        let path = self.paths.get_mut(index)?;
+        if path.slot.is_none() {
+            path.slot = port.open_path(path.flow.as_ref()?, dscp, Ecn::default()).ok();
+        }
+        path.slot
+    }
+
+    /// Counts what was sent in the durable record. Behind by one timer of the leg at most.
+    pub(crate) fn say_sent(&mut self, durable: &TransportDurable) {
+        add(&durable.tx_packets, core::mem::take(&mut self.unsaid_packets));
+        add(&durable.tx_bytes, core::mem::take(&mut self.unsaid_bytes));
     }
 
     /// Takes over what intent says besides keys.

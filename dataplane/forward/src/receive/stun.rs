@@ -170,14 +170,16 @@ impl Worker {
             }
             publish::store_u64(&kept.checked_ns, now.mono_ns);
         }
-        let active = if is_nominated { Some(index) } else { leg.active.or(Some(index)) };
-        if active != leg.active {
-            leg.active = active;
+        let before = leg.active();
+        let active = if is_nominated { Some(index) } else { before.or(Some(index)) };
+        // Said also where it stays: its place may have another flow.
+        leg.set_active(active);
+        if active != before {
             publish::store_u32(&durable.active_path, u32::try_from(index.saturating_add(1)).unwrap_or(0));
         }
         leg.consent_ns = now.mono_ns;
         publish::store_u64(&durable.consent_ns, now.mono_ns);
-        leg.is_silent = false;
+        leg.set_silent(false);
         if let Some(slot) = closed {
             self.closed_paths.push(slot);
         }

@@ -10,6 +10,7 @@ use dataplane_io::port::Port;
 
 use crate::counting::read;
 use crate::objects::NONE;
+use crate::objects::cohort::{Cohort, Current};
 use crate::objects::egress::Feed;
 use crate::send::rewrite::{Outcome, Packet};
 use crate::send::switch::may_enter;
@@ -60,7 +61,7 @@ impl Worker {
         if let Some(cohort) = self.cohorts.get(cohort_slot)
             && (!cohort.is_running || cohort.log != log)
         {
-            if cohort.members.len() > 0 || cohort.current.is_some() {
+            if cohort.members.len() > 0 || cohort.is_mid_packet() {
                 return false;
             }
             self.set_cohort(cohort_slot, log, read(&durable.stored_top));
@@ -142,7 +143,7 @@ impl Worker {
             let stored = segment.log_reader(cohort.log).and_then(|reader| reader.get(cursor));
             let outcome = match (stored, number) {
                 (Some(stored), Some(number)) if stored.info().flags & packet_flags::PADDING == 0 => {
-                    let packet = Packet { number, is_late: false, head: stored.head(), info: stored.info(), stored };
+                    let packet = Packet::of(Current { ext_seq: cursor, number, is_late: false }, stored);
                     Some(self.send_packet(port, slot, &packet, now))
                 }
                 _ => None,
@@ -178,7 +179,7 @@ impl Worker {
 
     /// The cursors have met: from here on the receiver is a member. Only between packets.
     fn merge(&mut self, slot: u32, cohort_slot: u32, now: Now) -> bool {
-        if self.cohorts.get(cohort_slot).is_some_and(|cohort| cohort.current.is_some()) {
+        if self.cohorts.get(cohort_slot).is_some_and(Cohort::is_mid_packet) {
             return false;
         }
         if self.add_member(slot, cohort_slot, now) {

@@ -9,7 +9,6 @@ use dataplane_abi::ring::doorbell_kind;
 use crate::objects::NONE;
 use crate::objects::cohort::Cohort;
 use crate::objects::egress::Feed;
-use crate::send::rewrite::Outcome;
 use crate::worker::{Now, Worker};
 
 /// A worker with receivers says so again after this time.
@@ -121,7 +120,7 @@ impl Worker {
         egress.position = NONE;
         egress.feed = Feed::Idle;
         let Some(cohort) = self.cohorts.get_mut(cohort_slot) else { return };
-        let is_mid_packet = cohort.current.is_some();
+        let (is_mid_packet, packets) = (cohort.is_mid_packet(), cohort.burst().len());
         if is_mid_packet && position < cohort.position {
             // Move the hole to the border between reached and not reached.
             let border = cohort.position.saturating_sub(1);
@@ -135,7 +134,7 @@ impl Worker {
             }
             position = border;
         } else if is_mid_packet {
-            self.settle_member(Outcome::Skipped(SkipReason::MemberLeft));
+            self.settle_skipped(packets as u64, SkipReason::MemberLeft);
         }
         let Some(cohort) = self.cohorts.get_mut(cohort_slot) else { return };
         if let Some(moved) = cohort.members.swap_remove(&mut self.pages, position)
@@ -164,10 +163,8 @@ impl Worker {
     pub(crate) fn empty_cohort(&mut self, cohort_slot: u32) {
         let Some(cohort) = self.cohorts.get_mut(cohort_slot) else { return };
         let pending = cohort.pending();
-        cohort.current = None;
-        for _ in 0..pending {
-            self.settle_member(Outcome::Skipped(SkipReason::MemberLeft));
-        }
+        cohort.end_burst();
+        self.settle_skipped(pending, SkipReason::MemberLeft);
         while let Some(egress) = self.cohorts.get(cohort_slot).and_then(|cohort| cohort.members.get(&self.pages, 0)) {
             self.remove_member(egress);
             if let Some(egress) = self.egresses.get_mut(egress) {

@@ -10,18 +10,30 @@ use dataplane_abi::durable::IngressDurable;
 use dataplane_abi::store::packet_flags;
 use dataplane_io::port::Port;
 use dataplane_shm::Segment;
+use dataplane_shm::prefetch::prefetch;
 use dataplane_shm::store::{LogReader, Stored};
 
 use crate::counting::{bump, read};
-use crate::objects::cohort::Current;
+use crate::hold::paged::PagePool;
+use crate::hold::slab::Slab;
+use crate::ledger::Tally;
+use crate::objects::cohort::{BURST, Burst, Cohort, Current};
+use crate::objects::egress::{EGRESS_LINES, Egress};
+use crate::objects::leg::{LEG_LINES, Leg};
 use crate::objects::numbers::Numbers;
-use crate::send::rewrite::{Outcome, Packet};
+use crate::send::head::Heads;
+use crate::send::rewrite::{Outcome, Packet, Receiver, send_to};
 use crate::send::tile::Progress;
 use crate::worker::{Now, Worker};
 
 /// A cursor that is further behind than this skips to what is newest (CONTRACTS 1 of the design).
 const AUDIO_LAG_NS: u64 = 100_000_000;
 const VIDEO_LAG_NS: u64 = 500_000_000;
+/// Members whose records, and whose keys and numbers, are asked for ahead of their turn.
+const EGRESS_AHEAD: u32 = 4;
+const REST_AHEAD: u32 = 2;
+/// Cache lines of the durable record that a packet changes.
+const DURABLE_LINES: usize = 2;
 /// Missing or unwanted packets that one call passes over.
 const STEPS: usize = 512;
 
@@ -55,23 +67,24 @@ impl Worker {
             if progress.is_done() {
                 return if progress.is_full { Run::Full } else { Run::More };
             }
-            let has_current = self.cohorts.get(slot).is_some_and(|cohort| cohort.current.is_some());
-            if !has_current {
-                match self.begin_packet(&segment, slot, now) {
+            let is_mid_packet = self.cohorts.get(slot).is_some_and(Cohort::is_mid_packet);
+            if !is_mid_packet {
+                let most = progress.limit().min(port.tx_room());
+                match self.begin_packet(&segment, slot, now, most) {
                     Begun::Packet => {}
                     Begun::Nothing => return Run::Idle,
                     Begun::Later => return Run::More,
                 }
             }
-            if !self.continue_packet(port, &segment, slot, now, progress) {
+            if !self.continue_packets(port, slot, now, progress) {
                 return if progress.is_full { Run::Full } else { Run::More };
             }
         }
         Run::More
     }
 
-    /// Finds the next packet that somebody gets.
-    fn begin_packet(&mut self, segment: &Segment, slot: u32, now: Now) -> Begun {
+    /// Finds the next packets that somebody gets: what lies in the log without a gap, at most `most`.
+    fn begin_packet(&mut self, segment: &Segment, slot: u32, now: Now, most: usize) -> Begun {
         let Some(reader) = self.open_reader(segment, slot, now) else { return Begun::Nothing };
         if self.begin_late(reader, slot) {
             return Begun::Packet;
@@ -103,9 +116,14 @@ impl Worker {
             cohort.cursor = cursor.saturating_add(1);
             let (members, number) = (cohort.members.len(), cohort.numbers.number(cursor));
             let Some(number) = number.filter(|_| members > 0) else { continue };
-            cohort.current = Some(Current { ext_seq: cursor, number, is_late: false });
-            cohort.position = 0;
-            self.offer(members);
+            let mut burst = Burst::of(Current { ext_seq: cursor, number, is_late: false });
+            let top = durable.stored_top.load(Ordering::Acquire);
+            while burst.len() < most.min(BURST) && cohort.cursor < top {
+                let Some(next) = follower(cohort, reader, now).filter(|next| burst.push(*next)) else { break };
+                cohort.cursor = next.ext_seq.saturating_add(1);
+            }
+            cohort.begin_burst(burst);
+            self.offer(u64::from(members).saturating_mul(burst.len() as u64));
             return Begun::Packet;
         }
         Begun::Later
@@ -114,7 +132,7 @@ impl Worker {
     /// Lets in who waits, where a decoder can begin at this packet.
     fn admit_at_entry(&mut self, slot: u32, ext_seq: u64, stored: &Stored<'_>, now: Now) {
         let number = self.cohorts.get(slot).and_then(|cohort| {
-            let is_entry = cohort.kind == MediaKind::Audio || stored.info().flags & packet_flags::KEYFRAME != 0;
+            let is_entry = is_entry(cohort, stored.info().flags);
             if is_entry && cohort.waiting.len() > 0 { cohort.numbers.number(ext_seq) } else { None }
         });
         if let Some(number) = number {
@@ -177,7 +195,7 @@ impl Worker {
         cohort.numbers = Numbers::new();
         cohort.log = log;
         cohort.is_running = true;
-        cohort.current = None;
+        cohort.end_burst();
         cohort.cursor = cursor;
     }
 
@@ -190,19 +208,16 @@ impl Worker {
             }
             let is_media = reader.get(ext_seq).is_some_and(|stored| stored.info().flags & packet_flags::PADDING == 0);
             let Some(number) = cohort.numbers.number(ext_seq).filter(|_| is_media) else { continue };
-            cohort.current = Some(Current { ext_seq, number, is_late: true });
-            cohort.position = 0;
+            cohort.begin_burst(Burst::of(Current { ext_seq, number, is_late: true }));
             let members = cohort.members.len();
-            self.offer(members);
+            self.offer(u64::from(members));
             return true;
         }
         false
     }
 
     fn is_over_lag(&self, slot: u32, arrival_ns: u64, now: Now) -> bool {
-        let Some(cohort) = self.cohorts.get(slot) else { return false };
-        let cap = if cohort.kind == MediaKind::Audio { AUDIO_LAG_NS } else { VIDEO_LAG_NS };
-        cohort.members.len() > 0 && now.mono_ns.saturating_sub(arrival_ns) > cap
+        self.cohorts.get(slot).is_some_and(|cohort| cohort.members.len() > 0 && lags(cohort, arrival_ns, now))
     }
 
     /// Moves the cursor to the newest decodable frame; true where it moved. The skipped numbers are closed but for one, so
@@ -229,64 +244,107 @@ impl Worker {
         true
     }
 
-    /// Gives the packet under way to further members; true when all have had it.
-    fn continue_packet<P: Port>(
-        &mut self,
-        port: &mut P,
-        segment: &Segment,
-        slot: u32,
-        now: Now,
-        progress: &mut Progress,
-    ) -> bool {
-        let Some(cohort) = self.cohorts.get(slot) else { return true };
-        let Some(current) = cohort.current else { return true };
-        let stored = segment.log_reader(cohort.log).and_then(|reader| reader.get(current.ext_seq));
-        let packet = stored.map(|stored: Stored<'_>| Packet {
-            number: current.number,
-            is_late: current.is_late,
-            head: stored.head(),
-            info: stored.info(),
-            stored,
+    /// Gives the packets under way to further members, all of them to one before the next; true when all have had them.
+    fn continue_packets<P: Port>(&mut self, port: &mut P, slot: u32, now: Now, progress: &mut Progress) -> bool {
+        let Self { segment, cohorts, egresses, legs, pages, heads, config, arrivals, arrival_count, .. } = self;
+        let Some(cohort) = cohorts.get_mut(slot) else { return true };
+        let reader = segment.log_reader(cohort.log);
+        let burst = *cohort.burst();
+        let packets: [Option<Packet<'_>>; BURST] = core::array::from_fn(|at| {
+            let current = burst.packets().get(at)?;
+            Some(Packet::of(*current, reader?.get(current.ext_seq)?))
         });
-        while let Some(cohort) = self.cohorts.get(slot) {
-            let Some(member) = cohort.members.get(&self.pages, cohort.position) else { break };
-            if progress.is_done() {
-                return false;
+        let packets = packets.get(..burst.len()).unwrap_or(&[]);
+        heads.iter_mut().for_each(Heads::clear);
+        let mut tally = Tally::new();
+        let mut room = port.tx_room();
+        for ahead in 0..EGRESS_AHEAD {
+            ask_for_egress(cohort, pages, egresses, cohort.position.saturating_add(ahead));
+        }
+        let mut is_done = true;
+        while let Some(member) = cohort.members.get(pages, cohort.position) {
+            if room < packets.len() {
+                room = port.tx_room();
+                progress.is_full |= room < packets.len();
             }
-            let outcome = match &packet {
-                Some(packet) => self.send_packet(port, member, packet, now),
-                None => Outcome::Skipped(SkipReason::NotInStore),
+            if !progress.has_room_for(packets.len()) {
+                is_done = false;
+                break;
+            }
+            ask_for_egress(cohort, pages, egresses, cohort.position.saturating_add(EGRESS_AHEAD));
+            ask_for_rest(cohort, pages, (egresses, legs, segment), cohort.position.saturating_add(REST_AHEAD));
+            cohort.position = cohort.position.saturating_add(1);
+            let Some(mut receiver) = Receiver::of(member, (egresses, legs, segment), config.dscp) else {
+                tally.skip(packets.len() as u64, SkipReason::MemberLeft);
+                continue;
             };
-            match outcome {
-                Outcome::Full => {
-                    progress.is_full = true;
-                    return false;
-                }
-                Outcome::Sent(len) => {
-                    if let Some(packet) = &packet {
-                        self.note_arrival(packet.info.arrival_ns);
+            for (packet, heads) in packets.iter().zip(heads.iter_mut()) {
+                let outcome = match packet {
+                    Some(packet) => send_to(port, &mut receiver, packet, heads, now),
+                    None => Outcome::Skipped(SkipReason::NotInStore),
+                };
+                match outcome {
+                    Outcome::Sent(len) => {
+                        tally.send();
+                        progress.committed(len);
+                        room = room.saturating_sub(1);
+                        let arrival_ns = packet.as_ref().map_or(0, |packet| packet.info.arrival_ns);
+                        if let Some(place) = arrivals.get_mut(*arrival_count) {
+                            *place = arrival_ns;
+                            *arrival_count = arrival_count.saturating_add(1);
+                        }
                     }
-                    progress.committed(len);
+                    Outcome::Skipped(reason) => tally.skip(1, reason),
+                    // There is room: it was asked above.
+                    Outcome::Full => {}
                 }
-                Outcome::Skipped(_) => {}
-            }
-            self.settle_member(outcome);
-            if let Some(cohort) = self.cohorts.get_mut(slot) {
-                cohort.position = cohort.position.saturating_add(1);
             }
         }
-        if let Some(cohort) = self.cohorts.get_mut(slot) {
-            cohort.current = None;
-            cohort.position = 0;
+        if is_done {
+            cohort.end_burst();
         }
-        true
+        self.settle_tally(&tally);
+        is_done
     }
+}
 
-    /// Remembers when a committed frame's packet arrived, for the latency histogram.
-    pub(crate) fn note_arrival(&mut self, arrival_ns: u64) {
-        if let Some(place) = self.arrivals.get_mut(self.arrival_count) {
-            *place = arrival_ns;
-            self.arrival_count = self.arrival_count.saturating_add(1);
-        }
+/// The packet at the cursor, where it may follow others in a burst: it is there, media, in time, and lets nobody in.
+fn follower(cohort: &Cohort, reader: LogReader<'_>, now: Now) -> Option<Current> {
+    let ext_seq = cohort.cursor;
+    let info = reader.get(ext_seq)?.info();
+    let is_entry = cohort.waiting.len() > 0 && is_entry(cohort, info.flags);
+    if info.flags & packet_flags::PADDING != 0 || is_entry || lags(cohort, info.arrival_ns, now) {
+        return None;
+    }
+    Some(Current { ext_seq, number: cohort.numbers.number(ext_seq)?, is_late: false })
+}
+
+/// Whether a decoder can begin at a packet with these flags.
+fn is_entry(cohort: &Cohort, flags: u32) -> bool {
+    cohort.kind == MediaKind::Audio || flags & packet_flags::KEYFRAME != 0
+}
+
+/// Whether a packet is older than the lag cap.
+fn lags(cohort: &Cohort, arrival_ns: u64, now: Now) -> bool {
+    let cap = if cohort.kind == MediaKind::Audio { AUDIO_LAG_NS } else { VIDEO_LAG_NS };
+    now.mono_ns.saturating_sub(arrival_ns) > cap
+}
+
+/// Asks for the record of the member at a position.
+#[inline]
+fn ask_for_egress(cohort: &Cohort, pages: &PagePool, egresses: &Slab<Egress>, position: u32) {
+    if let Some(member) = cohort.members.get(pages, position) {
+        egresses.prefetch(member, EGRESS_LINES);
+    }
+}
+
+/// Asks for what the record of the member at a position names.
+#[inline]
+fn ask_for_rest(cohort: &Cohort, pages: &PagePool, tables: (&Slab<Egress>, &Slab<Leg>, &Segment), position: u32) {
+    let (egresses, legs, segment) = tables;
+    let Some(egress) = cohort.members.get(pages, position).and_then(|member| egresses.get(member)) else { return };
+    legs.prefetch(egress.leg, LEG_LINES);
+    if let Some(durable) = segment.egress(egress.subscription.slot) {
+        prefetch(durable, DURABLE_LINES);
     }
 }

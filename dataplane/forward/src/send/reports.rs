@@ -82,6 +82,9 @@ impl Worker {
         let Some(leg) = self.legs.get(leg_slot) else { return };
         let (has_ingress, transport) = (leg.has_ingress, leg.transport);
         let is_report_due = now.mono_ns.saturating_sub(leg.last_report_ns) >= REPORT_NS;
+        if let (Some(leg), Some(durable)) = (self.legs.get_mut(leg_slot), self.segment.transport(transport.slot)) {
+            leg.say_sent(durable);
+        }
         self.check_consent(leg_slot, now);
         if has_ingress {
             self.publisher_reports(port, leg_slot, is_report_due, now, progress);
@@ -107,10 +110,10 @@ impl Worker {
 
     fn check_consent(&mut self, leg_slot: u32, now: Now) {
         let Some(leg) = self.legs.get_mut(leg_slot) else { return };
-        if leg.is_silent || now.mono_ns.saturating_sub(leg.consent_ns) <= CONSENT_NS {
+        if leg.is_silent() || now.mono_ns.saturating_sub(leg.consent_ns) <= CONSENT_NS {
             return;
         }
-        leg.is_silent = true;
+        leg.set_silent(true);
         let transport = leg.transport;
         if let Some(durable) = self.segment.transport(transport.slot) {
             publish::store_u32(&durable.state, transport_state::SILENT);

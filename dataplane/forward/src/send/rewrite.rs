@@ -2,24 +2,22 @@
 //! One packet for one receiver: the cohort's numbers plus the receiver's constants, sealed from the shared plaintext into
 //! the frame that the port lends. Numbers are stored before the frame can be seen.
 
-use std::sync::Arc;
-
 use dataplane_abi::drop_reason::SkipReason;
 use dataplane_abi::durable::EgressDurable;
-use dataplane_abi::limits::EGRESS_DATAGRAM_BYTES;
-use dataplane_abi::store::{STORED_EXTENSIONS, StoredHead, packet_flags};
+use dataplane_abi::store::{StoredHead, packet_flags};
 use dataplane_io::port::Port;
-use dataplane_shm::publish;
+use dataplane_shm::{Segment, publish};
 use dataplane_shm::store::{StoreBytes, Stored, StoredInfo};
 use dataplane_srtp::{MAX_RTP_INDEX, Plaintext, SharedBytes};
 use dataplane_wire::codec::{Codec, Field, FrameInfo, PictureId, vp8};
-use dataplane_wire::ext::{AbsSendTime, ExtKind};
-use dataplane_wire::rtp::HeaderWriter;
-use dataplane_wire::seq;
 
 use crate::counting::{add, bump};
+use crate::hold::slab::Slab;
 use crate::hold::window::Window;
-use crate::objects::egress::{Constants, Egress, Format, LastSent};
+use crate::objects::cohort::Current;
+use crate::objects::egress::{Constants, Egress, LastSent};
+use crate::objects::leg::Leg;
+use crate::send::head::{Head, Heads};
 use crate::send::seal::seal;
 use crate::worker::{Now, Worker};
 
@@ -27,13 +25,8 @@ use crate::worker::{Now, Worker};
 const LONGEST_DATAGRAM: usize = 1452;
 /// Payload bytes that may be patched: the longest descriptor lies within.
 const PREFIX_BYTES: usize = 16;
-const FIXED_HEADER: usize = 12;
-const EXTENSION_HEADER: usize = 4;
 /// Offset of a field that a descriptor does not have.
 pub(crate) const NO_FIELD: u8 = 0xff;
-/// Longest tag of any profile.
-const TAG_BYTES: usize = 16;
-const ELEMENTS: usize = STORED_EXTENSIONS + 2;
 
 /// What became of one packet for one receiver.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -81,8 +74,39 @@ pub(crate) struct Identity {
     pub(crate) original: Option<u16>,
 }
 
+/// Whom a packet goes to.
+pub(crate) struct Receiver<'w> {
+    pub(crate) egress: &'w mut Egress,
+    pub(crate) leg: &'w mut Leg,
+    pub(crate) durable: &'w EgressDurable,
+    pub(crate) dscp: u8,
+}
+
+impl<'w> Receiver<'w> {
+    /// The receiver behind an egress stream, if all of it is there.
+    #[inline]
+    pub(crate) fn of(
+        egress_slot: u32,
+        tables: (&'w mut Slab<Egress>, &'w mut Slab<Leg>, &'w Segment),
+        dscp: u8,
+    ) -> Option<Self> {
+        let (egresses, legs, segment) = tables;
+        let egress = egresses.get_mut(egress_slot)?;
+        let leg = legs.get_mut(egress.leg)?;
+        let durable = segment.egress(egress.subscription.slot)?;
+        Some(Self { egress, leg, durable, dscp })
+    }
+}
+
+impl<'s> Packet<'s> {
+    pub(crate) fn of(current: Current, stored: Stored<'s>) -> Self {
+        let Current { number, is_late, .. } = current;
+        Self { number, is_late, head: stored.head(), info: stored.info(), stored }
+    }
+}
+
 impl Worker {
-    /// Sends a packet to a member of its cohort.
+    /// Sends a packet to a receiver with a cursor of its own.
     pub(crate) fn send_packet<P: Port>(
         &mut self,
         port: &mut P,
@@ -90,83 +114,75 @@ impl Worker {
         packet: &Packet<'_>,
         now: Now,
     ) -> Outcome {
-        let segment = Arc::clone(&self.segment);
-        let Some(leg_slot) = self.egresses.get(egress_slot).map(|egress| egress.leg) else {
+        let Self { segment, egresses, legs, config, .. } = self;
+        let Some(mut receiver) = Receiver::of(egress_slot, (egresses, legs, segment), config.dscp) else {
             return Outcome::Skipped(SkipReason::MemberLeft);
         };
-        let Some(path) = self.active_path(leg_slot, port) else { return Outcome::Skipped(SkipReason::NoPath) };
-        let Some(egress) = self.egresses.get_mut(egress_slot) else {
-            return Outcome::Skipped(SkipReason::MemberLeft);
-        };
-        let Some(leg) = self.legs.get(leg_slot) else { return Outcome::Skipped(SkipReason::MemberLeft) };
-        let Some(tx) = leg.tx.as_ref() else { return Outcome::Skipped(SkipReason::NoKeys) };
-        let Some(durable) = segment.egress(egress.subscription.slot) else {
-            return Outcome::Skipped(SkipReason::MemberLeft);
-        };
-        let index = packet.number.wrapping_add(egress.constants.seq);
-        let window = Window { top: &durable.next_index, bits: &durable.spent };
-        let is_fresh = index >= durable.next_index.load(core::sync::atomic::Ordering::Relaxed);
-        if packet.number < egress.first_number || (!packet.is_late && !is_fresh) || !window.is_unused(index) {
-            return Outcome::Skipped(SkipReason::NumberSpent);
-        }
-        if index > MAX_RTP_INDEX {
-            return Outcome::Skipped(SkipReason::CipherRefused);
-        }
-        let Format { codec, pt, .. } = egress.format;
-        let identity = Identity { ssrc: egress.ssrc, pt, codec, index, original: None };
-        let bound = bound(egress, packet);
-        if bound > LONGEST_DATAGRAM {
-            return Outcome::Skipped(SkipReason::TooLong);
-        }
         if port.tx_room() == 0 {
             return Outcome::Full;
         }
-        // With room, only a path that the port does not know is refused.
-        let Some(frame) = port.reserve(path, bound) else { return Outcome::Skipped(SkipReason::NoPath) };
-        // CONTRACTS 3 of the design: the number is spent here, whatever happens to the frame.
-        if !window.take(index) {
-            return Outcome::Skipped(SkipReason::NumberSpent);
-        }
-        let last = last_of(egress, packet);
-        if !packet.is_late {
-            publish::store_u64(&durable.last, last_word(&last));
-        }
-        let Some(written) = write_head(frame, egress, &egress.constants, packet, identity, now) else {
-            return Outcome::Skipped(SkipReason::TooLong);
-        };
-        let rest = Shared(packet.stored.payload().slice(written.of_payload));
-        let Ok(len) = seal(tx, index, frame, written, rest) else {
-            return Outcome::Skipped(SkipReason::CipherRefused);
-        };
-        if !packet.stored.still_valid() {
-            return Outcome::Skipped(SkipReason::StoreLapped);
-        }
-        port.commit(len);
-        if !packet.is_late {
-            egress.last = last;
-        }
-        note_sent(durable, packet);
-        if let Some(transport) = segment.transport(leg.transport.slot) {
-            bump(&transport.tx_packets);
-            add(&transport.tx_bytes, len as u64);
-        }
-        Outcome::Sent(len)
+        send_to(port, &mut receiver, packet, &mut Heads::new(), now)
     }
 }
 
-fn note_sent(durable: &EgressDurable, packet: &Packet<'_>) {
+/// Sends a packet to a receiver. The port has room, unless the one that serves this path alone has none.
+#[inline]
+pub(crate) fn send_to<P: Port>(
+    port: &mut P,
+    receiver: &mut Receiver<'_>,
+    packet: &Packet<'_>,
+    heads: &mut Heads,
+    now: Now,
+) -> Outcome {
+    let Receiver { egress, leg, durable, dscp } = receiver;
+    let Some(path) = leg.open_path(*dscp, port) else { return Outcome::Skipped(SkipReason::NoPath) };
+    let Some(tx) = leg.tx.as_ref() else { return Outcome::Skipped(SkipReason::NoKeys) };
+    let index = packet.number.wrapping_add(egress.constants.seq);
+    let window = Window { top: &durable.next_index, bits: &durable.spent };
+    let is_fresh = index >= durable.next_index.load(core::sync::atomic::Ordering::Relaxed);
+    let is_spent = !is_fresh && !(packet.is_late && window.is_unused(index));
+    if packet.number < egress.first_number || is_spent {
+        return Outcome::Skipped(SkipReason::NumberSpent);
+    }
+    if index > MAX_RTP_INDEX {
+        return Outcome::Skipped(SkipReason::CipherRefused);
+    }
+    let Some(head) = heads.head(egress, packet, now).filter(|head| head.bound() <= LONGEST_DATAGRAM) else {
+        return Outcome::Skipped(SkipReason::TooLong);
+    };
+    let Some(frame) = port.reserve(path, head.bound()) else {
+        // The port does not know the path, or the one that serves it alone is full: nobody else waits for that one.
+        let is_stuck = port.room_for(path, head.bound()) == 0;
+        return Outcome::Skipped(if is_stuck { SkipReason::TxFull } else { SkipReason::NoPath });
+    };
+    // CONTRACTS 3 of the design: the number is spent here, whatever happens to the frame.
+    if !window.take_next(index) {
+        return Outcome::Skipped(SkipReason::NumberSpent);
+    }
+    let last = last_of(egress, packet);
+    if !packet.is_late {
+        publish::store_u64(&durable.last, last_word(&last));
+    }
+    let identity = Identity { ssrc: egress.ssrc, pt: egress.format.pt, codec: egress.format.codec, index, original: None };
+    let Some(written) = write_start(frame, egress, head, &egress.constants, packet, identity) else {
+        return Outcome::Skipped(SkipReason::TooLong);
+    };
+    let rest = Shared(packet.stored.payload().slice(written.of_payload));
+    let Ok(len) = seal(tx, index, frame, written, rest) else {
+        return Outcome::Skipped(SkipReason::CipherRefused);
+    };
+    if !packet.stored.still_valid() {
+        return Outcome::Skipped(SkipReason::StoreLapped);
+    }
+    port.commit(len);
+    if !packet.is_late {
+        egress.last = last;
+    }
     bump(&durable.packets);
     add(&durable.octets, u64::from(packet.head.payload_len));
-}
-
-/// An upper bound of the datagram's length.
-pub(crate) fn bound(egress: &Egress, packet: &Packet<'_>) -> usize {
-    let kept = usize::from(packet.head.extension_count);
-    let lens = packet.head.extension_lens.iter().take(kept).map(|len| usize::from(*len).saturating_add(2));
-    let own = egress.mid().len().saturating_add(2).saturating_add(5);
-    let extensions = lens.fold(own, usize::saturating_add).next_multiple_of(4).saturating_add(EXTENSION_HEADER);
-    let plain = FIXED_HEADER.saturating_add(extensions).saturating_add(packet.stored.payload().len());
-    plain.saturating_add(2).saturating_add(TAG_BYTES)
+    leg.unsaid_packets = leg.unsaid_packets.saturating_add(1);
+    leg.unsaid_bytes = leg.unsaid_bytes.saturating_add(len as u64);
+    Outcome::Sent(len)
 }
 
 /// How the start of a packet was written.
@@ -181,44 +197,16 @@ pub(crate) struct Written {
 }
 
 /// Writes header, original sequence number and patched prefix.
-pub(crate) fn write_head(
+#[inline]
+pub(crate) fn write_start(
     frame: &mut [u8],
     egress: &Egress,
+    head: &Head,
     constants: &Constants,
     packet: &Packet<'_>,
     identity: Identity,
-    now: Now,
 ) -> Option<Written> {
-    let send_time = AbsSendTime::from_raw(u32::try_from((now.ntp >> 14) & 0x00ff_ffff).ok()?).emit();
-    let mut elements: [(u8, &[u8]); ELEMENTS] = [(0, &[]); ELEMENTS];
-    let mut count = 0;
-    let mut put = |id: u8, data| {
-        if id != 0
-            && !<[u8]>::is_empty(data)
-            && let Some(place) = elements.get_mut(count)
-        {
-            *place = (id, data);
-            count = usize::saturating_add(count, 1);
-        }
-    };
-    put(egress.extension_id(ExtKind::Mid), egress.mid());
-    put(egress.extension_id(ExtKind::AbsSendTime), &send_time);
-    let is_short = bound(egress, packet) <= EGRESS_DATAGRAM_BYTES;
-    for at in (0..usize::from(packet.head.extension_count).min(STORED_EXTENSIONS)).filter(|_| is_short) {
-        let kind = packet.head.extension_codes.get(at).copied().and_then(ExtKind::from_u8)?;
-        let len = usize::from(*packet.head.extension_lens.get(at)?);
-        put(egress.extension_id(kind), packet.head.extensions.get(at)?.get(..len)?);
-    }
-    let header = HeaderWriter {
-        marker: packet.info.flags & packet_flags::MARKER != 0,
-        has_padding: false,
-        pt: identity.pt,
-        seq: seq::low16(identity.index),
-        timestamp: packet.info.rtp_ts.wrapping_add(constants.rtp_ts),
-        ssrc: identity.ssrc,
-    };
-    let listed = elements.get(..count)?.iter().copied();
-    let head_len = header.emit(frame, listed).ok()?.header_len;
+    let head_len = head.write(frame, egress, identity, packet.info.rtp_ts.wrapping_add(constants.rtp_ts))?;
     let body = frame.get_mut(head_len..)?;
     let original_len = identity.original.map_or(0, |_| size_of::<u16>());
     if let Some(original) = identity.original {

@@ -14,9 +14,10 @@ use dataplane_shm::publish;
 use dataplane_srtp::MAX_RTP_INDEX;
 use dataplane_wire::seq;
 
-use crate::counting::{add, bump, read};
+use crate::counting::{bump, read};
 use crate::objects::egress::{Constants, Egress, Format, Stretch};
-use crate::send::rewrite::{Identity, Packet, Shared, bound, write_head};
+use crate::send::head::Head;
+use crate::send::rewrite::{Identity, Packet, Shared, write_start};
 use crate::send::tile::Progress;
 use crate::worker::{Now, Worker};
 
@@ -75,7 +76,7 @@ impl Worker {
         let leg_slot = self.egresses.get(request.egress)?.leg;
         let path = self.active_path(leg_slot, port)?;
         let egress = self.egresses.get_mut(request.egress).filter(|egress| egress.rtx_ssrc != 0)?;
-        let leg = self.legs.get(leg_slot)?;
+        let leg = self.legs.get_mut(leg_slot)?;
         let tx = leg.tx.as_ref()?;
         let durable = segment.egress(egress.subscription.slot)?;
         if port.tx_room() == 0 {
@@ -101,10 +102,11 @@ impl Worker {
         }
         let Format { codec, rtx_pt: pt, .. } = sent.format;
         let identity = Identity { ssrc: egress.rtx_ssrc, pt, codec, index, original: Some(request.seq) };
-        let frame = port.reserve(path, bound(egress, &packet))?;
+        let head = Head::build(egress, &packet, now)?;
+        let frame = port.reserve(path, head.bound())?;
         // CONTRACTS 3 of the design: spent before it can be seen.
         publish::store_u64(&durable.rtx_next, index.saturating_add(1));
-        let written = write_head(frame, egress, &sent.constants, &packet, identity, now)?;
+        let written = write_start(frame, egress, &head, &sent.constants, &packet, identity)?;
         let rest = Shared(packet.stored.payload().slice(written.of_payload));
         let len = tx.protect_rtp(index, frame, written.head_len, written.in_place, rest).ok()?;
         if !packet.stored.still_valid() {
@@ -112,10 +114,8 @@ impl Worker {
         }
         port.commit(len);
         bump(&durable.retransmitted);
-        if let Some(transport) = segment.transport(leg.transport.slot) {
-            bump(&transport.tx_packets);
-            add(&transport.tx_bytes, len as u64);
-        }
+        leg.unsaid_packets = leg.unsaid_packets.saturating_add(1);
+        leg.unsaid_bytes = leg.unsaid_bytes.saturating_add(len as u64);
         Some(Ok(len))
     }
 }

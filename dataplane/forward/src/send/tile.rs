@@ -7,7 +7,6 @@ use dataplane_abi::ring::DATAGRAM_SLOT_BYTES;
 use dataplane_io::port::{Ecn, PathSlot, Port};
 
 use crate::counting::{add, bump};
-use crate::objects::leg::Leg;
 use crate::send::fanout::Run;
 use crate::worker::{Now, Worker};
 
@@ -40,6 +39,16 @@ impl Progress {
 
     pub(crate) const fn is_done(&self) -> bool {
         self.is_full || self.frames >= self.limit
+    }
+
+    /// Frames that a tile has at most.
+    pub(crate) const fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// Whether `frames` more belong to it.
+    pub(crate) const fn has_room_for(&self, frames: usize) -> bool {
+        !self.is_full && self.frames.saturating_add(frames) <= self.limit
     }
 
     pub(crate) fn committed(&mut self, len: usize) {
@@ -92,7 +101,7 @@ impl Worker {
             self.step();
             let known = self.leg_of(reply.transport).and_then(|leg| self.legs.get_mut(leg)).and_then(|leg| {
                 let index = leg.path_of(&reply.flow)?;
-                open_path(leg, index, self.config.dscp, port)
+                leg.open_path_at(index, self.config.dscp, port)
             });
             // A refused check (420, 487) is answered without being admitted: on a path for this one answer.
             let passing = known.is_none().then(|| port.open_path(&reply.flow, self.config.dscp, Ecn::default()).ok());
@@ -146,11 +155,7 @@ impl Worker {
     /// The path in use of a leg, opened on the port at first use.
     pub(crate) fn active_path<P: Port>(&mut self, leg: u32, port: &mut P) -> Option<PathSlot> {
         let dscp = self.config.dscp;
-        let leg = self.legs.get_mut(leg)?;
-        if leg.is_silent {
-            return None;
-        }
-        open_path(leg, leg.active?, dscp, port)
+        self.legs.get_mut(leg)?.open_path(dscp, port)
     }
 
     fn send_queue<P: Port>(&mut self, port: &mut P, now: Now, progress: &mut Progress, is_audio: bool) {
@@ -174,15 +179,6 @@ impl Worker {
             }
         }
     }
-}
-
-/// Opens a leg's path on the port where that has not happened.
-pub(crate) fn open_path<P: Port>(leg: &mut Leg, index: usize, dscp: u8, port: &mut P) -> Option<PathSlot> {
-    let path = leg.paths.get_mut(index)?;
-    if path.slot.is_none() {
-        path.slot = port.open_path(path.flow.as_ref()?, dscp, Ecn::default()).ok();
-    }
-    path.slot
 }
 
 /// What a port did with a datagram.

@@ -142,25 +142,96 @@ fn set(bytes: &mut [u8; HEAD_BYTES], at: usize, [first, second]: [u8; 2]) {
 /// offset of the datagram.
 #[inline]
 fn sum(bytes: &[u8]) -> u64 {
-    // Sixteen lanes of 32-bit words: what the compiler turns into vectors.
-    let (blocks, rest) = bytes.as_chunks::<64>();
-    let mut lanes = [0_u64; 16];
-    for block in blocks {
-        let (words, _) = block.as_chunks::<4>();
-        for (lane, word) in lanes.iter_mut().zip(words) {
-            *lane += u64::from(u32::from_ne_bytes(*word));
+    #[cfg(target_arch = "x86_64")]
+    if bytes.len() >= 64 {
+        return wide::sum(bytes);
+    }
+    sum_of_words(bytes)
+}
+
+/// [`sum`] in the widest registers that the processor has. No sum of theirs overflows: a datagram has fewer than 2^14 words of
+/// 32 bits. A payload was written just before, so that it lies in the cache.
+#[cfg(target_arch = "x86_64")]
+#[expect(unsafe_code, reason = "calls of functions that the processor may lack, and their loads")]
+mod wide {
+    use core::arch::x86_64::{
+        _mm256_add_epi64, _mm256_and_si256, _mm256_loadu_si256, _mm256_set1_epi64x, _mm256_setzero_si256,
+        _mm256_srli_epi64, _mm256_storeu_si256, _mm512_add_epi64, _mm512_and_si512, _mm512_loadu_si512,
+        _mm512_reduce_add_epi64, _mm512_set1_epi64, _mm512_setzero_si512, _mm512_srli_epi64,
+    };
+
+    use super::sum_of_words;
+
+    pub(super) fn sum(bytes: &[u8]) -> u64 {
+        if is_x86_feature_detected!("avx512f") {
+            // SAFETY: because the processor was just seen to have the feature.
+            // JUSTIFICATION: `cargo xtask bench forward`, heads, 1200 bytes.
+            return unsafe { sum_avx512(bytes) };
         }
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: because the processor was just seen to have the feature.
+            return unsafe { sum_avx2(bytes) };
+        }
+        sum_of_words(bytes)
     }
-    let mut sum = lanes.iter().sum::<u64>();
-    let (words, rest) = rest.as_chunks::<4>();
-    for word in words {
-        sum += u64::from(u32::from_ne_bytes(*word));
+
+    #[target_feature(enable = "avx512f")]
+    fn sum_avx512(bytes: &[u8]) -> u64 {
+        let (blocks, rest) = bytes.as_chunks::<64>();
+        let half = _mm512_set1_epi64(0xffff_ffff);
+        let (mut low, mut high) = (_mm512_setzero_si512(), _mm512_setzero_si512());
+        for block in blocks {
+            // SAFETY: because the block has the 64 bytes that are read, at any alignment.
+            let words = unsafe { _mm512_loadu_si512(block.as_ptr().cast()) };
+            low = _mm512_add_epi64(low, _mm512_and_si512(words, half));
+            high = _mm512_add_epi64(high, _mm512_srli_epi64::<32>(words));
+        }
+        let sum = _mm512_reduce_add_epi64(_mm512_add_epi64(low, high));
+        sum.cast_unsigned().wrapping_add(sum_of_words(rest))
     }
+
+    #[target_feature(enable = "avx2")]
+    fn sum_avx2(bytes: &[u8]) -> u64 {
+        let (blocks, rest) = bytes.as_chunks::<32>();
+        let half = _mm256_set1_epi64x(0xffff_ffff);
+        let (mut low, mut high) = (_mm256_setzero_si256(), _mm256_setzero_si256());
+        for block in blocks {
+            // SAFETY: because the block has the 32 bytes that are read, at any alignment.
+            let words = unsafe { _mm256_loadu_si256(block.as_ptr().cast()) };
+            low = _mm256_add_epi64(low, _mm256_and_si256(words, half));
+            high = _mm256_add_epi64(high, _mm256_srli_epi64::<32>(words));
+        }
+        let mut lanes = [0_u64; 4];
+        // SAFETY: because the array has the 32 bytes that are written.
+        unsafe { _mm256_storeu_si256(lanes.as_mut_ptr().cast(), _mm256_add_epi64(low, high)) };
+        lanes.iter().fold(sum_of_words(rest), |sum, lane| sum.wrapping_add(*lane))
+    }
+
+    #[cfg(test)]
+    pub(super) fn variants(bytes: &[u8]) -> Vec<(&'static str, u64)> {
+        let mut sums = vec![("words", sum_of_words(bytes))];
+        if is_x86_feature_detected!("avx512f") {
+            // SAFETY: because the processor was just seen to have the feature.
+            sums.push(("avx512", unsafe { sum_avx512(bytes) }));
+        }
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: because the processor was just seen to have the feature.
+            sums.push(("avx2", unsafe { sum_avx2(bytes) }));
+        }
+        sums
+    }
+}
+
+/// [`sum`] word by word.
+#[inline]
+fn sum_of_words(bytes: &[u8]) -> u64 {
+    let (words, rest) = bytes.as_chunks::<4>();
+    let sum = words.iter().fold(0_u64, |sum, word| sum.wrapping_add(u64::from(u32::from_ne_bytes(*word))));
     let mut last = [0; 4];
     for (to, from) in last.iter_mut().zip(rest) {
         *to = *from;
     }
-    sum + u64::from(u32::from_ne_bytes(last))
+    sum.wrapping_add(u64::from(u32::from_ne_bytes(last)))
 }
 
 /// Folds a sum to 16 bits, end around.

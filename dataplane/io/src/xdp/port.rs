@@ -276,6 +276,10 @@ impl Port for XdpPort {
         (self.frames.free.len() + usize::from(self.reserved.is_some())).min(self.ring_room())
     }
 
+    fn room_for(&mut self, _: PathSlot, _: usize) -> usize {
+        self.tx_room()
+    }
+
     fn reserve(&mut self, path: PathSlot, len: usize) -> Option<&mut [u8]> {
         if !self.serves(path, len) || self.ring_room() == 0 {
             return None;
