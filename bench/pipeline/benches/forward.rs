@@ -27,6 +27,10 @@ use dataplane_io::xdp::{HEAD_BYTES, Head};
 use dataplane_srtp::Profile;
 use dataplane_wire::rtp::HeaderWriter;
 use dataplane_wire::seq;
+// The support of the tests uses these three.
+use dataplane_shm as _;
+use hmac as _;
+use sha1 as _;
 
 use crate::support::bed::Bed;
 use crate::support::call::{Call, MS};
@@ -249,7 +253,17 @@ fn main() {
     let mut json = String::from("[");
     println!(
         "{:<28} {:>9} {:>7} {:>5} {:>6} {:>5} {:>10} {:>10} {:>7} {:>9} {:>9}",
-        "profile", "receivers", "payload", "burst", "frames", "heads", "receive ns", "forward ns", "own ns", "cipher ns", "packets"
+        "profile",
+        "receivers",
+        "payload",
+        "burst",
+        "frames",
+        "heads",
+        "receive ns",
+        "forward ns",
+        "own ns",
+        "cipher ns",
+        "packets"
     );
     for profile in [Profile::AeadAes128Gcm, Profile::AesCm128HmacSha1_80] {
         for receivers in [1, 10, 100, 1000, 3000].into_iter().filter(|count| only.is_none_or(|only| only == *count)) {
@@ -260,7 +274,15 @@ fn main() {
                 let cipher_ns = figure.forward_ns - figure.own_ns;
                 println!(
                     "{:<28} {receivers:>9} {:>7} {:>5} {:>6} {:>5} {:>10.0} {:>10.0} {:>7.0} {cipher_ns:>9.0} {:>9}",
-                    profile.name(), case.payload, case.burst, case.frames, case.has_heads, figure.receive_ns, figure.forward_ns, figure.own_ns, figure.forwarded
+                    profile.name(),
+                    case.payload,
+                    case.burst,
+                    case.frames,
+                    case.has_heads,
+                    figure.receive_ns,
+                    figure.forward_ns,
+                    figure.own_ns,
+                    figure.forwarded
                 );
                 let comma = if json.len() > 1 { "," } else { "" };
                 write!(

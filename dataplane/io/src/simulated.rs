@@ -120,6 +120,8 @@ struct State {
     rx_frames: usize,
     tx_frames: usize,
     holds_completions: bool,
+    /// Remote port of the paths that have no room.
+    stuck: Option<u16>,
 }
 
 impl State {
@@ -199,6 +201,7 @@ impl SimulatedNetwork {
                 rx_frames: 65_536,
                 tx_frames: 1024,
                 holds_completions: false,
+                stuck: None,
             })),
         }
     }
@@ -271,6 +274,11 @@ impl SimulatedNetwork {
         self.state.borrow_mut().holds_completions = hold;
     }
 
+    /// From here on the paths to this remote port have no room, as if another port that is full sent for them.
+    pub fn stick(&self, remote_port: Option<u16>) {
+        self.state.borrow_mut().stuck = remote_port;
+    }
+
     /// The kernel is done with up to `frames` frames of a worker: the next `reap` takes them back.
     pub fn complete(&self, worker: usize, frames: u64) {
         let mut state = self.state.borrow_mut();
@@ -323,6 +331,11 @@ impl SimulatedPort {
     pub const fn worker(&self) -> usize {
         self.worker
     }
+
+    fn is_stuck(&self, path: PathSlot) -> bool {
+        let remote_port = self.paths.get(path.0 as usize).and_then(|path| Some(path.as_ref()?.flow.remote_port));
+        remote_port.is_some() && remote_port == self.network.state.borrow().stuck
+    }
 }
 
 impl Port for SimulatedPort {
@@ -372,11 +385,14 @@ impl Port for SimulatedPort {
         self.network.state.borrow_mut().tx_room(self.worker, self.committed.len())
     }
 
-    fn room_for(&mut self, _: PathSlot, _: usize) -> usize {
-        self.tx_room()
+    fn room_for(&mut self, path: PathSlot, _: usize) -> usize {
+        if self.is_stuck(path) { 0 } else { self.tx_room() }
     }
 
     fn reserve(&mut self, path: PathSlot, len: usize) -> Option<&mut [u8]> {
+        if self.is_stuck(path) {
+            return None;
+        }
         let path = self.paths.get(path.0 as usize).copied().flatten()?;
         if len > limits::FRAME_BYTES {
             return None;

@@ -29,8 +29,8 @@ mod port;
 mod returns;
 mod ring;
 
-pub use head::{HEAD_BYTES, Head};
 pub use geometry::{Geometry, Interface, Mode, Pair};
+pub use head::{HEAD_BYTES, Head};
 pub use open::{CopyMode, Opened, PortParts, SocketStatistics, Statistics, XdpConfig, XdpStatus, open};
 pub use port::XdpPort;
 pub use setup::PortMemory;

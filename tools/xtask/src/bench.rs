@@ -44,15 +44,18 @@ struct Bench {
     cargo: &'static [&'static str],
     /// The program that runs it, where cargo only builds.
     program: Option<&'static str>,
+    /// A `cfg` that it is built with, into a folder of its own below `target`: code that nothing else may contain.
+    cfg: Option<&'static str>,
 }
 
 const BENCHES: &[Bench] = &[
     Bench {
         name: "forward",
-        shows: "cost per packet of the forwarding pipeline on the simulated port",
-        source: "dataplane/forward/benches/forward.rs",
-        cargo: &["bench", "--profile", "release", "--locked", "-p", "dataplane-forward", "--bench", "forward"],
+        shows: "cost per packet of the forwarding pipeline on a port that sends nothing, its own and its cipher's",
+        source: "bench/pipeline/benches/forward.rs",
+        cargo: &["bench", "--profile", "release", "--locked", "-p", "bench-pipeline", "--bench", "forward"],
         program: None,
+        cfg: Some("null_cipher"),
     },
     scenario("webinar", "one speaker to 3000 receivers over a wire: nothing lost, CPU per packet, latency (root)"),
 ];
@@ -65,6 +68,7 @@ const fn scenario(name: &'static str, shows: &'static str) -> Bench {
         source: "bench/scenarios/src/main.rs",
         cargo: &["build", "--release", "--locked", "-p", "bench-scenarios", "-p", "dataplane-daemon"],
         program: Some("millrace-scenarios"),
+        cfg: None,
     }
 }
 
@@ -93,6 +97,9 @@ pub(crate) fn main(options: &Options) -> Result<bool> {
         bail!("`{name}` has no source in this checkout: {} is missing", bench.source);
     }
     let mut command = shell::cargo(bench.cargo);
+    if let Some(cfg) = bench.cfg {
+        command.env("RUSTFLAGS", format!("--cfg {cfg}")).env("CARGO_TARGET_DIR", paths::target().join(cfg));
+    }
     let Some(program) = bench.program else {
         if let Some(file) = &options.json {
             command.env("MILLRACE_BENCH_JSON", std::path::absolute(file)?);

@@ -123,7 +123,7 @@ mod tests {
             let step = (state >> 40) % 70;
             let number = if (state >> 63) == 0 { highest + step / 8 } else { highest.saturating_sub(step) };
             let fresh = window.is_unused(number);
-            let is_taken = if step % 2 == 0 { window.take_next(number) } else { window.take(number) };
+            let is_taken = if step.is_multiple_of(2) { window.take_next(number) } else { window.take(number) };
             assert_eq!(fresh, is_taken);
             assert!(!fresh || taken.insert(number), "{number} taken twice");
             if !fresh && number > 1000 && number + WINDOW > highest + 1 {

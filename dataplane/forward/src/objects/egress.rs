@@ -153,7 +153,8 @@ pub(crate) struct Egress {
 
 /// Cache lines of an [`Egress`] that each packet needs.
 pub(crate) const EGRESS_LINES: usize = 2;
-const _: () = assert!(core::mem::offset_of!(Egress, extension_ids) == 64 && core::mem::offset_of!(Egress, track) <= 128);
+const _: () =
+    assert!(core::mem::offset_of!(Egress, extension_ids) == 64 && core::mem::offset_of!(Egress, track) <= 128);
 
 impl Egress {
     /// A stream that shows nothing yet: [`Self::show`] and [`Self::describe`] say what.

@@ -57,8 +57,8 @@ pub(crate) struct Leg {
     pub(crate) has_ingress: bool,
 }
 
-/// Cache lines of a [`Leg`] that are asked for ahead of a packet; the cipher's own behind them are its business.
-pub(crate) const LEG_LINES: usize = 4;
+/// Cache lines of a [`Leg`] that are asked for ahead of a packet; the key behind them is the cipher's business.
+pub(crate) const LEG_LINES: usize = 2;
 
 impl Leg {
     pub(crate) fn new(transport: TransportRef, now_ns: u64) -> Self {

@@ -29,9 +29,10 @@ use crate::worker::{Now, Worker};
 /// A cursor that is further behind than this skips to what is newest (CONTRACTS 1 of the design).
 const AUDIO_LAG_NS: u64 = 100_000_000;
 const VIDEO_LAG_NS: u64 = 500_000_000;
-/// Members whose records, and whose keys and numbers, are asked for ahead of their turn.
-const EGRESS_AHEAD: u32 = 4;
-const REST_AHEAD: u32 = 2;
+/// How many members ahead of their turn their records, what those name, and the keys in that are asked for.
+const EGRESS_AHEAD: u32 = 6;
+const REST_AHEAD: u32 = 4;
+const KEY_AHEAD: u32 = 2;
 /// Cache lines of the durable record that a packet changes.
 const DURABLE_LINES: usize = 2;
 /// Missing or unwanted packets that one call passes over.
@@ -75,6 +76,8 @@ impl Worker {
                     Begun::Nothing => return Run::Idle,
                     Begun::Later => return Run::More,
                 }
+            } else if port.tx_room() < BURST {
+                self.give_up_burst(slot, port.tx_room(), now);
             }
             if !self.continue_packets(port, slot, now, progress) {
                 return if progress.is_full { Run::Full } else { Run::More };
@@ -244,6 +247,19 @@ impl Worker {
         true
     }
 
+    /// A burst that waits for more room than the port has, longer than the lag cap allows: those that it did not reach go without.
+    fn give_up_burst(&mut self, slot: u32, room: usize, now: Now) {
+        let Self { segment, cohorts, .. } = self;
+        let Some(cohort) = cohorts.get_mut(slot).filter(|cohort| cohort.burst().len() > room.max(1)) else { return };
+        let first = cohort.burst().packets().first().map(|packet| packet.ext_seq);
+        let stored = segment.log_reader(cohort.log).and_then(|reader| reader.get(first?));
+        if stored.is_some_and(|stored| lags(cohort, stored.info().arrival_ns, now)) {
+            let pending = cohort.pending();
+            cohort.end_burst();
+            self.settle_skipped(pending, SkipReason::LagCap);
+        }
+    }
+
     /// Gives the packets under way to further members, all of them to one before the next; true when all have had them.
     fn continue_packets<P: Port>(&mut self, port: &mut P, slot: u32, now: Now, progress: &mut Progress) -> bool {
         let Self { segment, cohorts, egresses, legs, pages, heads, config, arrivals, arrival_count, .. } = self;
@@ -273,6 +289,7 @@ impl Worker {
             }
             ask_for_egress(cohort, pages, egresses, cohort.position.saturating_add(EGRESS_AHEAD));
             ask_for_rest(cohort, pages, (egresses, legs, segment), cohort.position.saturating_add(REST_AHEAD));
+            ask_for_key(cohort, pages, (egresses, legs), cohort.position.saturating_add(KEY_AHEAD));
             cohort.position = cohort.position.saturating_add(1);
             let Some(mut receiver) = Receiver::of(member, (egresses, legs, segment), config.dscp) else {
                 tally.skip(packets.len() as u64, SkipReason::MemberLeft);
@@ -346,5 +363,15 @@ fn ask_for_rest(cohort: &Cohort, pages: &PagePool, tables: (&Slab<Egress>, &Slab
     legs.prefetch(egress.leg, LEG_LINES);
     if let Some(durable) = segment.egress(egress.subscription.slot) {
         prefetch(durable, DURABLE_LINES);
+    }
+}
+
+/// Asks for the key of the member at a position.
+#[inline]
+fn ask_for_key(cohort: &Cohort, pages: &PagePool, tables: (&Slab<Egress>, &Slab<Leg>), position: u32) {
+    let (egresses, legs) = tables;
+    let leg = cohort.members.get(pages, position).and_then(|member| legs.get(egresses.get(member)?.leg));
+    if let Some(tx) = leg.and_then(|leg| leg.tx.as_ref()) {
+        tx.prefetch();
     }
 }

@@ -6,8 +6,8 @@ use dataplane_abi::drop_reason::SkipReason;
 use dataplane_abi::durable::EgressDurable;
 use dataplane_abi::store::{StoredHead, packet_flags};
 use dataplane_io::port::Port;
-use dataplane_shm::{Segment, publish};
 use dataplane_shm::store::{StoreBytes, Stored, StoredInfo};
+use dataplane_shm::{Segment, publish};
 use dataplane_srtp::{MAX_RTP_INDEX, Plaintext, SharedBytes};
 use dataplane_wire::codec::{Codec, Field, FrameInfo, PictureId, vp8};
 
@@ -140,8 +140,8 @@ pub(crate) fn send_to<P: Port>(
     let index = packet.number.wrapping_add(egress.constants.seq);
     let window = Window { top: &durable.next_index, bits: &durable.spent };
     let is_fresh = index >= durable.next_index.load(core::sync::atomic::Ordering::Relaxed);
-    let is_spent = !is_fresh && !(packet.is_late && window.is_unused(index));
-    if packet.number < egress.first_number || is_spent {
+    let may_take = is_fresh || (packet.is_late && window.is_unused(index));
+    if packet.number < egress.first_number || !may_take {
         return Outcome::Skipped(SkipReason::NumberSpent);
     }
     if index > MAX_RTP_INDEX {
@@ -163,7 +163,8 @@ pub(crate) fn send_to<P: Port>(
     if !packet.is_late {
         publish::store_u64(&durable.last, last_word(&last));
     }
-    let identity = Identity { ssrc: egress.ssrc, pt: egress.format.pt, codec: egress.format.codec, index, original: None };
+    let identity =
+        Identity { ssrc: egress.ssrc, pt: egress.format.pt, codec: egress.format.codec, index, original: None };
     let Some(written) = write_start(frame, egress, head, &egress.constants, packet, identity) else {
         return Outcome::Skipped(SkipReason::TooLong);
     };

@@ -100,3 +100,58 @@ fn a_port_that_completes_nothing_for_a_while_only_delays() {
         call.assert_complete(who, 1, tracks[1].tags[0]);
     }
 }
+
+// CONTRACTS 1: a port that keeps less room than a burst needs delays it no longer than the lag cap
+#[test]
+fn a_ring_that_shrinks_under_a_burst_stops_nobody_for_good() {
+    let mut call = Call::new(4, 1);
+    let (tracks, receivers) = conference(&mut call, 10);
+    call.run(SECOND);
+    call.clients[0].outgoing[1].frame_packets = 20;
+    let pending = |call: &Call| call.bed.cohort_ledgers().iter().map(|ledger| ledger.pending).sum::<u64>();
+    call.bed.network.set_tx_frames(6);
+    let is_mid_burst = (0..2000).any(|_| {
+        call.step();
+        pending(&call) % 4 == 0 && pending(&call) > 0
+    });
+    assert!(is_mid_burst);
+    call.bed.network.set_tx_frames(2);
+    call.run(2 * SECOND);
+    let newest = |call: &Call| call.incoming(receivers[0], 1).got.values().map(|got| got.sent_ns).max().unwrap();
+    let stuck_at = newest(&call);
+    call.clients[0].outgoing[1].frame_packets = 1;
+    call.clients[0].outgoing[1].keyframe_packets = 1;
+    call.run(2 * SECOND);
+    assert!(newest(&call) > stuck_at + SECOND, "the cohort goes on");
+    call.bed.network.set_tx_frames(1024);
+    call.clients[0].outgoing[1].wants_keyframe = true;
+    call.drain();
+    for who in receivers {
+        call.assert_complete(who, 0, tracks[0].tags[0]);
+    }
+}
+
+// CONTRACTS 1, 8: who is served by a port that is full alone waits alone
+#[test]
+fn a_receiver_whose_own_port_is_full_holds_up_nobody_else() {
+    let mut call = Call::new(5, 1);
+    let (tracks, receivers) = conference(&mut call, 6);
+    call.run(SECOND);
+    let stuck = receivers[2];
+    call.clients[stuck].nacks = false;
+    let seen = |call: &Call| call.incoming(stuck, 1).got.len();
+    call.bed.network.stick(Some(call.clients[stuck].flow.remote_port));
+    let before = seen(&call);
+    call.run(2 * SECOND);
+    assert_eq!(seen(&call), before);
+    assert!(call.bed.skipped(SkipReason::TxFull) > 50, "{}", call.bed.skipped(SkipReason::TxFull));
+    call.bed.network.stick(None);
+    call.run(2 * SECOND);
+    assert!(seen(&call) > before + 20, "it is served again");
+    call.drain();
+    for who in receivers.into_iter().filter(|who| *who != stuck) {
+        for (at, track) in tracks.iter().enumerate() {
+            call.assert_complete(who, at, track.tags[0]);
+        }
+    }
+}

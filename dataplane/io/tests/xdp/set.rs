@@ -5,7 +5,7 @@ use std::net::UdpSocket;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use dataplane_abi::flow::FlowKey;
+use dataplane_abi::flow::{FlowKey, map_v4};
 use dataplane_io::open::{Backend, open_socket_port};
 use dataplane_io::port::{Ecn, PathSlot, Port, PortKind};
 use dataplane_io::set::PortSet;
@@ -174,5 +174,43 @@ fn a_set_of_one_is_its_socket_port() {
         send(&mut set, path, b"back");
         assert_eq!(far.recv(&mut [0; 8]).unwrap(), 4);
         assert_eq!((set.counts().rx_socket, set.counts().tx_socket), (1, 1));
+    });
+}
+
+// CONTRACTS 8: a socket port that is full is no matter of those whom the xdp port serves
+#[test]
+fn a_full_socket_port_takes_no_room_from_the_xdp_port() {
+    on_a_bed(1, move |bed| {
+        let side = Side::raise(Mode::Native, 1, 1);
+        let mut opened = side.open();
+        let socket = socket::bind_group(PORT, 1).unwrap().remove(0);
+        rustix::net::sockopt::set_socket_send_buffer_size(&socket, 8192).unwrap();
+        let config = SocketConfig { paths: PATHS, tx_frames: 16, ..SocketConfig::default() };
+        let (socket, _) = open_socket_port(socket, Backend::Sockets, config).unwrap();
+        let mut set = PortSet::new(socket, opened.ports.pop(), PATHS);
+        let peer = bed.far_socket("10.9.0.2:0");
+        peer.set_nonblocking(true).unwrap();
+        let path = path_to(&mut set, &peer);
+        send_until("the xdp port serves the peer", &mut set, path, true);
+        // Nobody has this address: what is sent to it waits in the kernel for an answer to ARP.
+        let nowhere = set.open_path(&flow(NEAR_V4, map_v4([10, 9, 0, 77]), PORT, 9), 0, Ecn(0)).unwrap();
+        let mut committed = 0;
+        while set.room_for(nowhere, 1200) > 0 {
+            set.reserve(nowhere, 1200).unwrap();
+            set.commit(1200);
+            set.flush();
+            committed += 1;
+            assert!(committed < 1000, "the socket port takes everything");
+        }
+        assert!(set.reserve(nowhere, 1200).is_none());
+        assert!(set.room_for(path, 1200) > 0 && set.tx_room() > 0);
+        let before = set.counts().tx_xdp;
+        for number in 0..100 {
+            set.reap();
+            set.reserve(path, 8).unwrap().copy_from_slice(b"by-xdp.\n");
+            set.commit(8);
+            assert_eq!(set.flush().frames, 1, "{number}");
+        }
+        assert_eq!(set.counts().tx_xdp, before + 100);
     });
 }
