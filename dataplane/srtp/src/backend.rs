@@ -7,7 +7,11 @@
 
 mod cm;
 mod gcm;
+#[cfg(target_arch = "x86_64")]
+mod vector_gcm;
 
+#[cfg(target_arch = "x86_64")]
+use crate::kernels::Isa;
 use crate::{MasterKey, Plaintext, Profile, SrtpError};
 
 /// Where an RTP packet stands in its stream and how it is laid out.
@@ -64,45 +68,113 @@ pub trait RtpOpener {
     fn open_rtcp(&self, ssrc: u32, packet: &[u8], plain: &mut [u8]) -> Result<u32, SrtpError>;
 }
 
+/// First bytes of an RTCP packet, which stay plaintext.
+const RTCP_HEAD_LEN: usize = 8;
+/// The bit before the SRTCP index that says the packet is encrypted.
+const E_FLAG: u32 = 1 << 31;
+
+/// AAD of SRTCP: the first eight bytes and the E‖index word (RFC 7714 §9.2).
+fn rtcp_aad(head: [u8; RTCP_HEAD_LEN], word: u32) -> [u8; 12] {
+    let [h0, h1, h2, h3, h4, h5, h6, h7] = head;
+    let [w0, w1, w2, w3] = word.to_be_bytes();
+    [h0, h1, h2, h3, h4, h5, h6, h7, w0, w1, w2, w3]
+}
+
 /// The implementations that exist.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Backend {
     /// `aws-lc-rs` for GCM, `RustCrypto` for AES-CM and HMAC-SHA1.
     Portable,
+    /// The kernels with vectors of 256 bits (AVX2, VAES, VPCLMULQDQ); AES-CM and HMAC-SHA1 as in `Portable`.
+    Avx2,
+    /// The kernels with vectors of 512 bits.
+    Avx512,
 }
 
 impl Backend {
+    /// All of them, best first.
+    pub const ALL: [Self; 3] = [Self::Avx512, Self::Avx2, Self::Portable];
+
     /// Name for the operator.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Portable => "portable",
+            Self::Avx2 => "avx2",
+            Self::Avx512 => "avx512",
         }
+    }
+
+    /// Whether this machine runs it.
+    #[must_use]
+    pub fn is_available(self) -> bool {
+        self == Self::Portable || isa_of(self).is_some()
     }
 }
 
-/// The implementation that contexts are made with on this machine.
+/// The implementation that contexts are made with on this machine: the best that runs.
 #[must_use]
 pub fn chosen() -> Backend {
-    Backend::Portable
+    Backend::ALL.into_iter().find(|backend| backend.is_available()).unwrap_or(Backend::Portable)
+}
+
+#[cfg(target_arch = "x86_64")]
+fn isa_of(backend: Backend) -> Option<Isa> {
+    match backend {
+        Backend::Portable => None,
+        Backend::Avx2 => Isa::avx2(),
+        Backend::Avx512 => Isa::avx512(),
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn isa_of(_: Backend) -> Option<core::convert::Infallible> {
+    None
 }
 
 /// Session keys of one direction in the form that the chosen backend works with.
 ///
-/// Both variants lie in place: a context never touches the Rust heap.
+/// All variants lie in place: a context never touches the Rust heap.
 #[expect(clippy::large_enum_variant, reason = "a box would be a heap allocation per context")]
 pub(crate) enum Session {
     PortableGcm(gcm::GcmSession),
     PortableCm(cm::CmSession),
+    #[cfg(target_arch = "x86_64")]
+    VectorGcm(vector_gcm::GcmSession),
+}
+
+/// `$call` on whichever session it is.
+macro_rules! each {
+    ($session:expr, $name:ident => $call:expr) => {
+        match $session {
+            Session::PortableGcm($name) => $call,
+            Session::PortableCm($name) => $call,
+            #[cfg(target_arch = "x86_64")]
+            Session::VectorGcm($name) => $call,
+        }
+    };
 }
 
 impl Session {
+    /// On `backend`, or on the portable one where that has no kernel for the profile or does not run here.
     pub(crate) fn new(backend: Backend, master: &MasterKey) -> Self {
-        match (backend, master.profile()) {
-            (Backend::Portable, Profile::AeadAes128Gcm | Profile::AeadAes256Gcm) => {
-                Self::PortableGcm(gcm::GcmSession::new(master))
+        match (isa_of(backend), master.profile()) {
+            #[cfg(target_arch = "x86_64")]
+            (Some(isa), Profile::AeadAes128Gcm | Profile::AeadAes256Gcm) => {
+                Self::VectorGcm(vector_gcm::GcmSession::new(isa, master))
             }
-            (Backend::Portable, Profile::AesCm128HmacSha1_80) => Self::PortableCm(cm::CmSession::new(master)),
+            (_, Profile::AeadAes128Gcm | Profile::AeadAes256Gcm) => Self::PortableGcm(gcm::GcmSession::new(master)),
+            (_, Profile::AesCm128HmacSha1_80) => Self::PortableCm(cm::CmSession::new(master)),
+        }
+    }
+
+    /// Brings the keys for RTP into the cache.
+    #[inline]
+    pub(crate) fn prefetch(&self) {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::VectorGcm(session) => session.prefetch(),
+            Self::PortableGcm(_) | Self::PortableCm(_) => {}
         }
     }
 }
@@ -111,9 +183,12 @@ impl RtpSealer for Session {
     fn backend_name(&self) -> &'static str {
         match self {
             Self::PortableGcm(_) | Self::PortableCm(_) => Backend::Portable.name(),
+            #[cfg(target_arch = "x86_64")]
+            Self::VectorGcm(session) => session.backend().name(),
         }
     }
 
+    #[inline]
     fn seal_rtp<P: Plaintext>(
         &self,
         place: RtpPlace,
@@ -121,32 +196,20 @@ impl RtpSealer for Session {
         prefix_len: usize,
         rest: P,
     ) -> Result<(), SrtpError> {
-        match self {
-            Self::PortableGcm(session) => session.seal_rtp(place, packet, prefix_len, rest),
-            Self::PortableCm(session) => session.seal_rtp(place, packet, prefix_len, rest),
-        }
+        each!(self, session => session.seal_rtp(place, packet, prefix_len, rest))
     }
 
     fn seal_rtcp(&self, ssrc: u32, index: u32, packet: &mut [u8]) -> Result<(), SrtpError> {
-        match self {
-            Self::PortableGcm(session) => session.seal_rtcp(ssrc, index, packet),
-            Self::PortableCm(session) => session.seal_rtcp(ssrc, index, packet),
-        }
+        each!(self, session => session.seal_rtcp(ssrc, index, packet))
     }
 }
 
 impl RtpOpener for Session {
     fn open_rtp(&self, place: RtpPlace, packet: &[u8], payload: &mut [u8]) -> Result<(), SrtpError> {
-        match self {
-            Self::PortableGcm(session) => session.open_rtp(place, packet, payload),
-            Self::PortableCm(session) => session.open_rtp(place, packet, payload),
-        }
+        each!(self, session => session.open_rtp(place, packet, payload))
     }
 
     fn open_rtcp(&self, ssrc: u32, packet: &[u8], plain: &mut [u8]) -> Result<u32, SrtpError> {
-        match self {
-            Self::PortableGcm(session) => session.open_rtcp(ssrc, packet, plain),
-            Self::PortableCm(session) => session.open_rtcp(ssrc, packet, plain),
-        }
+        each!(self, session => session.open_rtcp(ssrc, packet, plain))
     }
 }

@@ -4,7 +4,7 @@
 
 use core::fmt;
 
-use crate::backend::{self, RtpOpener as _, RtpPlace, RtpSealer as _, Session};
+use crate::backend::{self, Backend, RtpOpener as _, RtpPlace, RtpSealer as _, Session};
 use crate::header::{rtcp_ssrc, rtp_header};
 use crate::{MAX_PACKET_LEN, MAX_RTCP_INDEX, MAX_RTP_INDEX, MasterKey, Plaintext, Profile, SrtpError};
 
@@ -54,7 +54,14 @@ impl TxContext {
     /// Derives the session keys (RFC 3711 §4.3, key derivation rate 0).
     #[must_use]
     pub fn new(master: &MasterKey) -> Self {
-        Self { profile: master.profile(), session: Session::new(backend::chosen(), master) }
+        Self::on(backend::chosen(), master)
+    }
+
+    /// As [`new`](Self::new) on a given implementation, for tests and measurements; where it does not run, the context
+    /// is portable.
+    #[must_use]
+    pub fn on(backend: Backend, master: &MasterKey) -> Self {
+        Self { profile: master.profile(), session: Session::new(backend, master) }
     }
 
     /// The profile in use.
@@ -72,7 +79,9 @@ impl TxContext {
     /// Asks the processor to bring the keys into its cache. A loop over receivers calls it one or two
     /// receivers ahead; it changes nothing and may do nothing.
     #[inline]
-    pub fn prefetch(&self) {}
+    pub fn prefetch(&self) {
+        self.session.prefetch();
+    }
 
     /// Seals one RTP packet in `out` and returns its length.
     ///
@@ -148,7 +157,14 @@ impl RxContext {
     /// Derives the session keys (RFC 3711 §4.3, key derivation rate 0).
     #[must_use]
     pub fn new(master: &MasterKey) -> Self {
-        Self { profile: master.profile(), session: Session::new(backend::chosen(), master) }
+        Self::on(backend::chosen(), master)
+    }
+
+    /// As [`new`](Self::new) on a given implementation, for tests and measurements; where it does not run, the context
+    /// is portable.
+    #[must_use]
+    pub fn on(backend: Backend, master: &MasterKey) -> Self {
+        Self { profile: master.profile(), session: Session::new(backend, master) }
     }
 
     /// The profile in use.

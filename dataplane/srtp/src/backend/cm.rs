@@ -10,13 +10,11 @@ use sha1::Sha1;
 use subtle::ConstantTimeEq as _;
 use zeroize::{Zeroize as _, Zeroizing};
 
-use super::RtpPlace;
+use super::{E_FLAG, RTCP_HEAD_LEN, RtpPlace};
 use crate::derive::{Label, derive};
 use crate::{MasterKey, Plaintext, SrtpError};
 
 const TAG_LEN: usize = 10;
-const RTCP_HEAD_LEN: usize = 8;
-const E_FLAG: u32 = 1 << 31;
 
 /// Session keys and salts for RTP and RTCP.
 pub(crate) struct CmSession {

@@ -5,13 +5,11 @@
 use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use zeroize::{Zeroize as _, Zeroizing};
 
-use super::RtpPlace;
+use super::{E_FLAG, RTCP_HEAD_LEN, RtpPlace, rtcp_aad};
 use crate::derive::{Label, derive};
 use crate::{MasterKey, Plaintext, SrtpError};
 
 const TAG_LEN: usize = 16;
-const RTCP_HEAD_LEN: usize = 8;
-const E_FLAG: u32 = 1 << 31;
 
 /// Session keys and salts for RTP and RTCP.
 pub(crate) struct GcmSession {
@@ -68,13 +66,6 @@ impl GcmKey {
     fn schedule(&self) -> Result<&LessSafeKey, SrtpError> {
         self.key.as_ref().ok_or(SrtpError::NoKey)
     }
-}
-
-/// AAD of SRTCP: the first eight bytes and the E‖index word (RFC 7714 §9.2).
-fn rtcp_aad(head: [u8; RTCP_HEAD_LEN], word: u32) -> [u8; 12] {
-    let [h0, h1, h2, h3, h4, h5, h6, h7] = head;
-    let [w0, w1, w2, w3] = word.to_be_bytes();
-    [h0, h1, h2, h3, h4, h5, h6, h7, w0, w1, w2, w3]
 }
 
 impl GcmSession {
