@@ -50,6 +50,13 @@ struct Bench {
 
 const BENCHES: &[Bench] = &[
     Bench {
+        name: "fanout",
+        shows: "cost of sealing one payload for many receivers, each cipher kernel against two libraries",
+        source: "dataplane/srtp/benches/fanout.rs",
+        cargo: &["bench", "--profile", "release", "--locked", "-p", "dataplane-srtp", "--bench", "fanout"],
+        program: None,
+    },
+    Bench {
         name: "forward",
         shows: "cost per packet of the forwarding pipeline on a port that sends nothing, its own and its cipher's",
         source: "bench/pipeline/benches/forward.rs",
