@@ -11,7 +11,7 @@ mod gcm;
 mod vector_gcm;
 
 #[cfg(target_arch = "x86_64")]
-use crate::kernels::Isa;
+use crate::kernels::{CmKey, Isa};
 use crate::{MasterKey, Plaintext, Profile, SrtpError};
 
 /// Where an RTP packet stands in its stream and how it is laid out.
@@ -141,6 +141,9 @@ pub(crate) enum Session {
     PortableCm(cm::CmSession),
     #[cfg(target_arch = "x86_64")]
     VectorGcm(vector_gcm::GcmSession),
+    /// One by one as the portable one, sixteen at once in lanes.
+    #[cfg(target_arch = "x86_64")]
+    LanesCm(cm::CmSession, CmKey),
 }
 
 /// `$call` on whichever session it is.
@@ -151,6 +154,8 @@ macro_rules! each {
             Session::PortableCm($name) => $call,
             #[cfg(target_arch = "x86_64")]
             Session::VectorGcm($name) => $call,
+            #[cfg(target_arch = "x86_64")]
+            Session::LanesCm($name, _) => $call,
         }
     };
 }
@@ -164,6 +169,10 @@ impl Session {
                 Self::VectorGcm(vector_gcm::GcmSession::new(isa, master))
             }
             (_, Profile::AeadAes128Gcm | Profile::AeadAes256Gcm) => Self::PortableGcm(gcm::GcmSession::new(master)),
+            #[cfg(target_arch = "x86_64")]
+            (Some(isa), Profile::AesCm128HmacSha1_80) if backend == Backend::Avx512 => {
+                Self::LanesCm(cm::CmSession::new(master), cm::lane_key(isa, master))
+            }
             (_, Profile::AesCm128HmacSha1_80) => Self::PortableCm(cm::CmSession::new(master)),
         }
     }
@@ -174,8 +183,15 @@ impl Session {
         match self {
             #[cfg(target_arch = "x86_64")]
             Self::VectorGcm(session) => session.prefetch(),
+            #[cfg(target_arch = "x86_64")]
+            Self::LanesCm(_, key) => key.prefetch(),
             Self::PortableGcm(_) | Self::PortableCm(_) => {}
         }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn lane_key(&self) -> Option<&CmKey> {
+        if let Self::LanesCm(_, key) = self { Some(key) } else { None }
     }
 }
 
@@ -185,6 +201,8 @@ impl RtpSealer for Session {
             Self::PortableGcm(_) | Self::PortableCm(_) => Backend::Portable.name(),
             #[cfg(target_arch = "x86_64")]
             Self::VectorGcm(session) => session.backend().name(),
+            #[cfg(target_arch = "x86_64")]
+            Self::LanesCm(..) => Backend::Avx512.name(),
         }
     }
 

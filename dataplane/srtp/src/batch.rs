@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! One plaintext, many receivers, one call: lanes of a vector unit work on as many packets.
 
+#[cfg(target_arch = "x86_64")]
+use crate::kernels::{CmLane, seal_lanes};
 use crate::{Plaintext, SrtpError, TxContext};
 
 /// Packets that one call seals together at most (lanes of the widest kernel).
@@ -47,7 +49,41 @@ impl<'a> Sealing<'a> {
 ///
 /// AES-GCM gains nothing from lanes: there the call is a loop, so one code path serves all profiles.
 pub fn protect_rtp_batch<P: Plaintext>(batch: &mut [Sealing<'_>], rest: &P) {
-    for packet in batch {
-        packet.sealed = packet.context.protect_rtp(packet.index, packet.out, packet.head_len, packet.prefix_len, rest);
+    for chunk in batch.chunks_mut(BATCH) {
+        #[cfg(target_arch = "x86_64")]
+        if in_lanes(chunk, rest) {
+            continue;
+        }
+        for packet in chunk {
+            let Sealing { context, index, head_len, prefix_len, .. } = *packet;
+            packet.sealed = context.protect_rtp(index, packet.out, head_len, prefix_len, rest);
+        }
     }
+}
+
+/// Seals the chunk in lanes when it fills them, all its contexts have such keys, and all lengths are equal.
+#[cfg(target_arch = "x86_64")]
+fn in_lanes<P: Plaintext>(chunk: &mut [Sealing<'_>], rest: &P) -> bool {
+    let Ok(chunk) = <&mut [Sealing<'_>; BATCH]>::try_from(chunk) else { return false };
+    let Some(shared) = rest.shared() else { return false };
+    let clear = |packet: &Sealing<'_>| packet.head_len.checked_add(packet.prefix_len);
+    let [first, ..] = &*chunk;
+    let common = clear(first);
+    if chunk.iter().any(|packet| clear(packet) != common || packet.context.lane_key().is_none()) {
+        return false;
+    }
+    let mut lanes = [const { None }; BATCH];
+    for (lane, packet) in lanes.iter_mut().zip(chunk.iter_mut()) {
+        let Sealing { context, index, head_len, prefix_len, .. } = *packet;
+        let Some(key) = context.lane_key() else { return false };
+        match context.rtp_layout(index, packet.out, head_len, prefix_len, shared.len()) {
+            Ok((place, packet)) => *lane = CmLane::new(key, place, packet, prefix_len, shared),
+            Err(_) => return false,
+        }
+    }
+    let Some(len) = seal_lanes(lanes) else { return false };
+    for packet in chunk {
+        packet.sealed = Ok(len);
+    }
+    true
 }

@@ -103,12 +103,28 @@ impl TxContext {
         prefix_len: usize,
         rest: P,
     ) -> Result<usize, SrtpError> {
+        let (place, packet) = self.rtp_layout(index, out, head_len, prefix_len, rest.len())?;
+        let total = packet.len();
+        self.session.seal_rtp(place, packet, prefix_len, rest)?;
+        Ok(total)
+    }
+
+    /// The bounds of [`protect_rtp`](Self::protect_rtp): where the packet stands, and exactly its bytes.
+    #[inline]
+    pub(crate) fn rtp_layout<'o>(
+        &self,
+        index: u64,
+        out: &'o mut [u8],
+        head_len: usize,
+        prefix_len: usize,
+        rest_len: usize,
+    ) -> Result<(RtpPlace, &'o mut [u8]), SrtpError> {
         if index > MAX_RTP_INDEX {
             return Err(SrtpError::Exhausted);
         }
         let clear_len = head_len
             .checked_add(prefix_len)
-            .and_then(|len| len.checked_add(rest.len()))
+            .and_then(|len| len.checked_add(rest_len))
             .filter(|len| *len <= MAX_PACKET_LEN)
             .ok_or(SrtpError::TooLong)?;
         let total = clear_len + self.profile.rtp_overhead();
@@ -123,9 +139,13 @@ impl TxContext {
         if u64::from(header.seq) != index & 0xffff {
             return Err(SrtpError::IndexMismatch);
         }
-        let place = RtpPlace { ssrc: header.ssrc, index, head_len };
-        self.session.seal_rtp(place, packet, prefix_len, rest)?;
-        Ok(total)
+        Ok((RtpPlace { ssrc: header.ssrc, index, head_len }, packet))
+    }
+
+    /// Keys for the lanes of a batch, where this context has such.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn lane_key(&self) -> Option<&crate::kernels::CmKey> {
+        self.session.lane_key()
     }
 
     /// Seals one RTCP compound packet from `plain` into `out` and returns its length.

@@ -22,7 +22,10 @@ mod aes;
 mod avx2;
 #[allow(clippy::indexing_slicing, reason = "constant indices into arrays of constant length, unrolled")]
 mod avx512;
+mod cm;
 mod gcm;
+#[allow(clippy::indexing_slicing, reason = "constant indices into arrays of constant length, unrolled")]
+mod sha1;
 
 use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 use core::marker::PhantomData;
@@ -32,6 +35,7 @@ use crate::backend::Backend;
 
 pub(crate) use aes::GcmKey;
 use aes::{AesKey, Nonce};
+pub(crate) use cm::{CmKey, CmLane, seal_lanes};
 
 /// Hash the result: sealing.
 const HASH_SEALED: u8 = 0;

@@ -9,7 +9,7 @@ mod packets;
 #[cfg(test)]
 mod tests {
     use dataplane_srtp::backend::{self, Backend};
-    use dataplane_srtp::{Profile, RxContext, SrtpError, TxContext};
+    use dataplane_srtp::{Profile, RxContext, Sealing, SrtpError, TxContext, protect_rtp_batch};
 
     use crate::packets::{Rng, SSRC, Shape, master, random_shape, seq_of};
 
@@ -135,6 +135,44 @@ mod tests {
                     let mut back = vec![0xee; plain.len()];
                     assert_eq!(rx.unprotect_rtcp(&theirs, &mut back).unwrap().index, index);
                     assert_eq!(back, plain);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_full_batch_is_the_librarys_packets_for_every_length_and_layout() {
+        let mut rng = Rng(5);
+        for here in others() {
+            for profile in Profile::ALL {
+                let keys: Vec<_> = (0..16).map(|seed| master(profile, seed)).collect();
+                let contexts: Vec<_> = keys.iter().map(|key| TxContext::on(here, key)).collect();
+                let references: Vec<_> = keys.iter().map(|key| TxContext::on(Backend::Portable, key)).collect();
+                for len in LENGTHS {
+                    let words = usize::try_from(rng.below(6)).unwrap();
+                    let extension = (words > 0).then(|| (0xbede, rng.bytes(4 * (words - 1))));
+                    let shape = Shape { csrcs: 0, extension, payload: rng.bytes(len) };
+                    let prefix = len.min(usize::try_from(rng.below(40)).unwrap());
+                    let clear = shape.head_len() + prefix;
+                    let index = 4711 | rng.below(1 << 20) << 16;
+                    let plain = shape.packet(SSRC, seq_of(index));
+                    let mut frames = vec![vec![0xee; plain.len() + 32]; 16];
+                    frames.iter_mut().for_each(|frame| frame[..clear].copy_from_slice(&plain[..clear]));
+                    let index_of = |lane: usize| index + ((lane as u64) << 16);
+                    let mut batch: Vec<_> = (0..16)
+                        .zip(&mut frames)
+                        .map(|(lane, frame)| {
+                            Sealing::new(&contexts[lane], index_of(lane), frame, shape.head_len(), prefix)
+                        })
+                        .collect();
+                    protect_rtp_batch(&mut batch, &&plain[clear..]);
+                    let sealed: Vec<_> = batch.iter().map(|packet| packet.sealed).collect();
+                    for (lane, frame) in frames.iter().enumerate() {
+                        let expected = seal(&references[lane], index_of(lane), &plain, shape.head_len(), 0, 0);
+                        assert_eq!(sealed[lane], Ok(expected.len()));
+                        assert!(frame[..expected.len()] == expected, "{here:?} {profile:?} {len} lane {lane}");
+                        assert!(frame[expected.len()..].iter().all(|byte| *byte == 0xee));
+                    }
                 }
             }
         }

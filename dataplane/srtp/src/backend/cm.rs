@@ -35,6 +35,18 @@ impl Drop for CmKey {
     }
 }
 
+/// The RTP session keys as the lanes of a batch work with them.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn lane_key(isa: crate::kernels::Isa, master: &MasterKey) -> crate::kernels::CmKey {
+    let mut key = Zeroizing::new([0u8; 16]);
+    let mut auth = Zeroizing::new([0u8; 20]);
+    let mut salt = Zeroizing::new([0u8; 14]);
+    derive(master, Label::RtpKey, key.as_mut_slice());
+    derive(master, Label::RtpAuth, auth.as_mut_slice());
+    derive(master, Label::RtpSalt, salt.as_mut_slice());
+    crate::kernels::CmKey::new(isa, &key, &auth, &salt)
+}
+
 impl CmKey {
     fn derived(master: &MasterKey, [key_label, auth_label, salt_label]: [Label; 3]) -> Self {
         let mut key = Zeroizing::new([0u8; 16]);

@@ -49,6 +49,12 @@ pub(crate) struct GcmKey {
 
 const _: () = assert!(size_of::<AesKey>() == 256 && size_of::<GcmKey>() == 576);
 
+/// In place of a key where nothing is hashed.
+pub(super) static NO_HASH: GcmKey = GcmKey {
+    powers: [[0; 16]; POWERS],
+    aes: AesKey { salt: [0; SALT_LEN], rounds: 0, round_keys: [[0; 16]; ROUND_KEYS] },
+};
+
 impl AesKey {
     /// Expands a key of 16 or 32 bytes; another length is taken as the key it is a prefix of, zeros behind. `salt` is
     /// padded with zeros.

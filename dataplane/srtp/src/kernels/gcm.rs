@@ -42,7 +42,7 @@ macro_rules! gcm {
     ($features:literal) => {
         use core::arch::x86_64::{_mm_shuffle_epi8, _mm_storeu_si128};
 
-        use super::aes::{AesKey, GcmKey};
+        use super::aes::{AesKey, GcmKey, NO_HASH};
         use super::{HASH_NOTHING, HASH_SEALED, HASH_SOURCE, Work, gcm};
 
         /// Vectors that are encrypted in step.
@@ -365,6 +365,13 @@ macro_rules! gcm {
             // SAFETY: the array has the size of the vector.
             unsafe { _mm_storeu_si128(bytes.as_mut_ptr().cast(), tag) };
             bytes
+        }
+
+        /// Encrypts without a tag.
+        #[target_feature(enable = $features)]
+        #[allow(dead_code, reason = "the narrow kernels have no lanes to encrypt for")]
+        pub(super) fn ctr(aes: &AesKey, work: &Work<'_>) {
+            run::<10, HASH_NOTHING>(aes, &NO_HASH, work);
         }
 
         /// Encrypts or decrypts, hashes as `HASH` says, and returns the tag.

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+//! AES_CM_128_HMAC_SHA1_80 (RFC 3711) for sixteen receivers at once: each packet is encrypted by the vector kernel, then
+//! all are hashed in step.
+
+use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+use super::aes::AesKey;
+use super::sha1::{self, LANES, State};
+use super::{Isa, Work, avx512};
+use crate::SharedBytes;
+use crate::backend::RtpPlace;
+
+const TAG_LEN: usize = 10;
+/// Bytes in front of the SSRC in the counter block.
+const SHIFT: u32 = 4;
+
+/// Session keys for RTP; wiped on drop.
+#[derive(Zeroize, ZeroizeOnDrop)]
+pub(crate) struct CmKey {
+    aes: AesKey,
+    inner: State,
+    outer: State,
+}
+
+impl CmKey {
+    /// `isa` has AVX-512.
+    pub(crate) fn new(isa: Isa, key: &[u8; 16], auth: &[u8; 20], salt: &[u8; 14]) -> Self {
+        let padded = |pad: u8| {
+            let mut block = Zeroizing::new([pad; 64]);
+            for (to, from) in block.iter_mut().zip(auth) {
+                *to ^= from;
+            }
+            // SAFETY: the instructions exist because a lane key is made for `Backend::Avx512` alone.
+            unsafe { sha1::after(&block) }
+        };
+        Self { aes: AesKey::new(isa, key, salt), inner: padded(0x36), outer: padded(0x5c) }
+    }
+
+    /// Asks for the lines that sealing reads.
+    #[inline]
+    pub(crate) fn prefetch(&self) {
+        let start = core::ptr::from_ref(self).cast::<i8>();
+        for line in 0..=size_of::<Self>() / 64 {
+            // SAFETY: a prefetch has no effect that could be unsound, whatever the address.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(64 * line)) };
+        }
+    }
+}
+
+/// One packet of a batch.
+pub(crate) struct CmLane<'a> {
+    key: &'a CmKey,
+    work: Work<'a>,
+    /// The authenticated part, which the tag follows.
+    start: *mut u8,
+    len: usize,
+    roc: [u8; 4],
+}
+
+impl<'a> CmLane<'a> {
+    /// `packet` is exactly header, prefix, `rest` and tag long, else nothing.
+    pub(crate) fn new(
+        key: &'a CmKey,
+        place: RtpPlace,
+        packet: &'a mut [u8],
+        prefix: usize,
+        rest: SharedBytes<'a>,
+    ) -> Option<Self> {
+        let len = packet.len().checked_sub(TAG_LEN)?;
+        let payload_len = len.checked_sub(place.head_len)?;
+        let start = packet.as_mut_ptr();
+        // SAFETY: the payload lies in the packet by the subtractions above, and both are lent until the lane is dropped;
+        // it is made from `start`, so that both stay valid side by side.
+        let payload = unsafe { core::slice::from_raw_parts_mut(start.wrapping_add(place.head_len), payload_len) };
+        let nonce = key.aes.nonce(place.ssrc, place.index, SHIFT);
+        let [_, _, r0, r1, r2, r3, _, _] = place.index.to_be_bytes();
+        let work = Work::seal(nonce, &[], payload, prefix, Some(rest))?;
+        Some(Self { key, work, start, len, roc: [r0, r1, r2, r3] })
+    }
+}
+
+/// Seals all lanes and returns their length, when there are all and they are equally long.
+pub(crate) fn seal_lanes(lanes: [Option<CmLane<'_>>; LANES]) -> Option<usize> {
+    let [Some(CmLane { len, .. }), ..] = lanes else { return None };
+    if !lanes.iter().all(|lane| lane.as_ref().is_some_and(|lane| lane.len == len)) {
+        return None;
+    }
+    let mut places = [core::ptr::null(); LANES];
+    let mut keys = [(&[0; 5], &[0; 5]); LANES];
+    let mut suffixes = [[0; 4]; LANES];
+    for (((lane, place), key), suffix) in lanes.iter().flatten().zip(&mut places).zip(&mut keys).zip(&mut suffixes) {
+        // SAFETY: the instructions exist because a lane key is made for `Backend::Avx512` alone.
+        unsafe { avx512::ctr(&lane.key.aes, &lane.work) };
+        *place = lane.start.cast_const();
+        *key = (&lane.key.inner, &lane.key.outer);
+        *suffix = lane.roc;
+    }
+    // SAFETY: `len` bytes can be read at each place because each lane was made from a longer slice that is still lent.
+    let tags = unsafe { sha1::hmac(&keys, &places, len, &suffixes) };
+    for (lane, tag) in lanes.iter().flatten().zip(&tags) {
+        // SAFETY: the tag lies in the packet because the packet was that much longer than `len`.
+        unsafe { core::ptr::copy_nonoverlapping(tag.as_ptr(), lane.start.wrapping_add(len), TAG_LEN) };
+    }
+    Some(len + TAG_LEN)
+}
