@@ -156,6 +156,13 @@ impl<const N: usize> Emitter<N> {
         self.align();
     }
 
+    /// UDP_SEGMENT: the kernel cuts the message into datagrams of so many bytes.
+    pub(crate) fn put_segment(&mut self, bytes: u16) {
+        self.put_head(2, libc::SOL_UDP, libc::UDP_SEGMENT);
+        self.put(&bytes.to_ne_bytes());
+        self.align();
+    }
+
     /// IPV6_TCLASS.
     pub(crate) fn put_tos_v6(&mut self, tos: u8) {
         self.put_head(4, libc::IPPROTO_IPV6, libc::IPV6_TCLASS);

@@ -74,6 +74,12 @@ macro_rules! dispatch {
 }
 
 impl SocketPort {
+    /// Datagrams that left as segments of a train behind its first one (UDP_SEGMENT).
+    #[must_use]
+    pub fn segmented(&self) -> u64 {
+        dispatch!(self, port => port.segmented())
+    }
+
     /// Datagrams that were received and not delivered: longer than a frame, or without an address.
     #[must_use]
     pub const fn rx_discarded(&self) -> u64 {

@@ -18,7 +18,7 @@ use crate::paths::PathTable;
 use crate::port::{Ecn, Flushed, PathError, PathSlot, Port, PortKind, RxMeta};
 use crate::received::Receiver;
 use crate::socket::{self, SetupError, SocketConfig};
-use crate::transmit::{TxFrames, empty_message, is_temporary};
+use crate::transmit::{TxFrames, empty_message, is_temporary, takes_no_trains};
 use crate::wait::{self, Wait};
 
 /// Datagrams of one sendmmsg.
@@ -75,18 +75,24 @@ impl SocketsPort {
         let rx = Region::new(BATCH * BUFFER_BYTES)?;
         let rx_headers = (0..BATCH).filter_map(|frame| rx_header(&rx, frame * BUFFER_BYTES)).collect();
         Ok(Self {
-            socket,
             rx,
             rx_headers,
             batch: Vec::with_capacity(BATCH),
             receiver: Receiver::new(binding.port),
-            tx: TxFrames::new(config.tx_frames)?,
+            tx: socket::tx_frames(&socket, config)?,
             tx_headers: Vec::with_capacity(SUBMISSIONS),
             taken: Vec::with_capacity(SUBMISSIONS),
             paths: PathTable::new(binding, config.paths),
             flushed: Flushed::default(),
             rx_discarded: 0,
+            socket,
         })
+    }
+
+    /// Datagrams that left as segments of a train behind its first one.
+    #[must_use]
+    pub const fn segmented(&self) -> u64 {
+        self.tx.segmented()
     }
 
     /// Datagrams that were received and not delivered: longer than a frame, or without an address.
@@ -162,31 +168,42 @@ impl SocketsPort {
 
     /// Sends the taken frames; false where the send buffer is full and the rest waits for the next try.
     fn send_taken(&mut self) -> bool {
-        let mut done = 0;
+        let (mut done, mut split) = (0, 0);
         while let Some(headers) = self.tx_headers.get_mut(done..).filter(|headers| !headers.is_empty()) {
             let count = u32::try_from(headers.len()).unwrap_or(0);
             let (socket, flags) = (self.socket.as_raw_fd(), libc::MSG_DONTWAIT);
             // SAFETY: because the headers point to heads and payloads of taken frames, which nobody writes to until they
             // are put back.
             let sent = unsafe { libc::sendmmsg(socket, headers.as_mut_ptr(), count, flags) };
-            let (sent, errors) = match usize::try_from(sent) {
-                Ok(sent) if sent != 0 => (sent, 0),
+            match usize::try_from(sent) {
+                Ok(sent) if sent != 0 => {
+                    let frames = self.taken.iter().skip(done).take(sent);
+                    self.flushed.frames += frames.map(|frame| self.tx.put_back(*frame)).sum::<u32>();
+                    done += sent;
+                }
                 _ if is_temporary(last_errno()) => break,
                 // The first of the rest was refused; the others have not been tried.
-                _ => (0, 1),
-            };
-            self.flushed.frames += u32::try_from(sent).unwrap_or(0);
-            self.flushed.errors += errors;
-            done += sent.max(1);
+                _ => {
+                    let Some(refused) = self.taken.get(done).copied() else { break };
+                    done += 1;
+                    if takes_no_trains(last_errno()) {
+                        self.tx.join_frames(false);
+                    }
+                    split = self.tx.split(refused, 0);
+                    if split > 1 {
+                        break;
+                    }
+                    split = 0;
+                    self.flushed.errors += self.tx.put_back(refused);
+                }
+            }
         }
-        let mut frames = self.taken.iter().copied();
-        frames.by_ref().take(done).for_each(|frame| self.tx.put_back(frame));
-        let mut stalled = 0;
-        for frame in frames {
-            self.tx.again(frame, stalled);
-            stalled += 1;
+        let rest = self.taken.iter().skip(done);
+        for (nth, frame) in (split..).zip(rest) {
+            self.tx.again(*frame, nth);
         }
-        stalled == 0
+        // A train that was taken apart is no full buffer: its frames go now.
+        split > 1 || done == self.taken.len()
     }
 }
 
@@ -256,7 +273,7 @@ impl Port for SocketsPort {
     }
 
     fn reserve(&mut self, path: PathSlot, len: usize) -> Option<&mut [u8]> {
-        self.tx.reserve(self.paths.route(path)?, len)
+        self.tx.reserve(path, self.paths.route(path)?, len)
     }
 
     fn commit(&mut self, len: usize) {

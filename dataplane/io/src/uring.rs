@@ -31,7 +31,7 @@ use crate::paths::PathTable;
 use crate::port::{Ecn, Flushed, PathError, PathSlot, Port, PortKind, RxMeta};
 use crate::received::Receiver;
 use crate::socket::{self, SetupError, SocketConfig};
-use crate::transmit::{TxFrames, is_temporary};
+use crate::transmit::{TxFrames, is_temporary, takes_no_trains};
 use crate::wait::{self, Wait};
 
 mod buffers;
@@ -116,7 +116,7 @@ impl UringPort {
     /// What the kernel answered: `ENOSYS`, `EPERM` where io_uring is denied, `EINVAL` before Linux 6.1.
     pub fn new(socket: OwnedFd, config: SocketConfig) -> Result<Self, SetupError> {
         let binding = socket::prepare(&socket)?;
-        let tx = TxFrames::new(config.tx_frames)?;
+        let tx = socket::tx_frames(&socket, config)?;
         let ring = ring(config)?;
         ring.submitter().register_files(&[socket.as_raw_fd()]).map_err(SetupError::io("io_uring_register(FILES)"))?;
         let rx = RxBuffers::new(&ring, config.rx_frames)?;
@@ -149,6 +149,12 @@ impl UringPort {
         } else {
             Err(SetupError { what: "multishot recvmsg", source: std::io::ErrorKind::Unsupported.into() })
         }
+    }
+
+    /// Datagrams that left as segments of a train behind its first one.
+    #[must_use]
+    pub const fn segmented(&self) -> u64 {
+        self.tx.segmented()
     }
 
     /// Datagrams that were received and not delivered: longer than a frame, or without an address.
@@ -299,12 +305,17 @@ impl Completed {
                     self.stalled += 1;
                     return;
                 }
-                if result < 0 {
-                    self.flushed.errors += 1;
-                } else {
-                    self.flushed.frames += 1;
+                if result >= 0 {
+                    self.flushed.frames += tx.put_back(frame);
+                    return;
                 }
-                tx.put_back(frame);
+                if takes_no_trains(-result) {
+                    tx.join_frames(false);
+                }
+                match tx.split(frame, self.stalled) {
+                    1 => self.flushed.errors += tx.put_back(frame),
+                    frames => self.stalled += frames,
+                }
             }
             WAKE => {
                 self.is_watching = cqueue::more(flags);
@@ -372,7 +383,7 @@ impl Port for UringPort {
     }
 
     fn reserve(&mut self, path: PathSlot, len: usize) -> Option<&mut [u8]> {
-        self.tx.reserve(self.paths.route(path)?, len)
+        self.tx.reserve(path, self.paths.route(path)?, len)
     }
 
     fn commit(&mut self, len: usize) {

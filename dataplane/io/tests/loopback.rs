@@ -538,3 +538,41 @@ fn the_kind_says_which_port_it_is() {
         assert_eq!(machine.port.kind(), expected);
     }
 }
+
+// CONTRACTS 8: runs of one length leave as one message, and end where a packet is longer
+#[test]
+fn runs_of_one_length_leave_together_and_arrive_as_they_were() {
+    each(|backend, is_v6| {
+        let mut machine = Machine::new(backend, is_v6, SMALL);
+        let peers = [peer(ONE), peer(if is_v6 { SIX } else { TWO })];
+        let paths = [ONE, if is_v6 { SIX } else { TWO }]
+            .into_iter()
+            .zip(&peers)
+            .map(|(local, peer)| machine.path(local, peer.local_addr().unwrap()))
+            .collect::<Vec<_>>();
+        let lens = [1200, 1200, 1200, 1200, 1201, 1201, 700, 1200, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 5];
+        let mut expected = [Vec::new(), Vec::new()];
+        for round in 0..40_u8 {
+            for (to, at) in [(0, 0_u8), (1, 1), (0, 2)] {
+                for (nth, len) in (0_u8..).zip(lens) {
+                    let payload = vec![round ^ (at << 6) ^ nth; len];
+                    assert!(machine.put(paths[to], &payload));
+                    expected[to].push(payload);
+                }
+            }
+            let flushed = machine.port.flush();
+            assert_eq!((flushed.frames as usize, flushed.errors), (3 * lens.len(), 0), "{backend:?} {is_v6}");
+            machine.port.reap();
+            assert_eq!(machine.port.tx_room(), 256);
+            for (peer, expected) in peers.iter().zip(&mut expected) {
+                for payload in expected.drain(..) {
+                    let mut bytes = [0; 2048];
+                    let len = peer.recv(&mut bytes).unwrap();
+                    assert_eq!(bytes[..len], payload, "{backend:?} {is_v6}");
+                }
+            }
+        }
+        // Behind the first of a train in each run: 3, 2 behind the longer one, 1, and 7 of the shortest.
+        assert_eq!(machine.port.segmented(), 40 * 3 * (3 + 2 + 1 + 7), "{backend:?} {is_v6}");
+    });
+}

@@ -172,3 +172,49 @@ fn an_answer_comes_from_the_ipv6_address_that_was_addressed() {
     };
     assert!(std::thread::spawn(test).join().is_ok());
 }
+
+// CONTRACTS 8: where a segment is longer than the way's MTU, the kernel refuses the train, and takes its datagrams
+#[test]
+fn a_train_that_the_way_does_not_take_goes_datagram_by_datagram() {
+    let test = || {
+        if isolate().is_none() {
+            return skipped("a network namespace needs root");
+        }
+        if !ip("link set lo up") || !ip("link set lo mtu 1000") {
+            return skipped("no `ip` program");
+        }
+        each(|backend| {
+            let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+            let number = socket.local_addr().unwrap().port();
+            let (mut port, _) = open_socket_port(socket.into(), backend, SocketConfig::default()).unwrap();
+            let all = port.tx_room();
+            let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
+            peer.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+            let local = map_v4([127, 0, 0, 1]);
+            let remote_port = peer.local_addr().unwrap().port();
+            let flow = FlowKey { local, remote: local, local_port: number, remote_port, reserve: 0 };
+            let path = port.open_path(&flow, 0, Ecn(0)).unwrap();
+            for (len, segmented) in [(1200, 0), (200, 3), (1200, 3)] {
+                for nth in 0..4_u8 {
+                    port.reserve(path, len).unwrap().fill(nth);
+                    port.commit(len);
+                }
+                let mut flushed = port.flush();
+                let deadline = Instant::now() + Duration::from_secs(5);
+                while port.tx_room() != all && Instant::now() < deadline {
+                    port.reap();
+                }
+                let late = port.flush();
+                (flushed.frames, flushed.errors) = (flushed.frames + late.frames, flushed.errors + late.errors);
+                assert_eq!((flushed.frames, flushed.errors), (4, 0), "{backend:?} {len}");
+                for nth in 0..4_u8 {
+                    let mut bytes = [9; 2048];
+                    assert_eq!(peer.recv(&mut bytes).unwrap(), len);
+                    assert!(bytes[..len].iter().all(|byte| *byte == nth), "{backend:?} {len}");
+                }
+                assert_eq!((port.tx_room(), port.segmented()), (all, segmented), "{backend:?} {len}");
+            }
+        });
+    };
+    assert!(std::thread::spawn(test).join().is_ok());
+}
