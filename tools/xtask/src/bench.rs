@@ -55,6 +55,7 @@ const BENCHES: &[Bench] = &[
         source: "dataplane/srtp/benches/fanout.rs",
         cargo: &["bench", "--profile", "release", "--locked", "-p", "dataplane-srtp", "--bench", "fanout"],
         program: None,
+        cfg: None,
     },
     Bench {
         name: "forward",
