@@ -21,6 +21,9 @@ pub(crate) struct Args {
     /// The room to join.
     #[arg(long, default_value = "bots")]
     pub(crate) room: String,
+    /// So many bots share a room; the others of `--room` have a number behind its name. 0 = all in one.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) rooms_of: usize,
     /// Bots that send camera and microphone, and watch.
     #[arg(long, default_value_t = 2)]
     pub(crate) publishers: usize,
@@ -54,8 +57,29 @@ pub(crate) struct Args {
 }
 
 impl Args {
+    /// The room of the bot of that number.
+    pub(crate) fn room_of(&self, number: usize) -> String {
+        match number.checked_div(self.rooms_of) {
+            None | Some(0) => self.room.clone(),
+            Some(room) => format!("{}-{room}", self.room),
+        }
+    }
+
     /// How long joining may take.
     pub(crate) fn join_limit(&self) -> Duration {
         Duration::from_secs(self.join_seconds)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bots_fill_one_room_after_the_other() {
+        let mut args = Args::parse_from(["millrace-bots", "--room", "r"]);
+        assert_eq!(args.room_of(700), "r");
+        args.rooms_of = 25;
+        assert_eq!([args.room_of(24), args.room_of(25), args.room_of(99)], ["r", "r-1", "r-3"]);
     }
 }

@@ -37,7 +37,8 @@ const BURST: usize = 64;
 /// What all bots share.
 pub(crate) struct Shared {
     pub(crate) place: Place,
-    pub(crate) room: String,
+    /// Room of each bot, by its number.
+    pub(crate) rooms: Vec<String>,
     pub(crate) token: Option<String>,
     pub(crate) identity: Identity,
     pub(crate) local: std::net::IpAddr,
@@ -154,7 +155,7 @@ impl Bot {
         let _ = rustix::net::sockopt::set_socket_recv_buffer_size(&socket, RECEIVE_BUFFER);
         let local = socket.local_addr()?;
         let started = Instant::now();
-        let (mut client, joined) = join(shared, &cname).await?;
+        let (mut client, joined) = join(shared, number, &cname).await?;
         let mut room = Room::new(&joined, number * 2);
         let mut transport = Transport::new(&shared.identity, local, IceRole::Controlling, Instant::now())?;
         let ssrcs = OwnSsrcs { audio: numbers.word() | 1, video: numbers.word() | 1, video_rtx: numbers.word() | 1 };
@@ -467,8 +468,9 @@ async fn finish(resuming: &mut Option<Resuming>) -> Result<(Client, Value)> {
     }
 }
 
-async fn join(shared: &Shared, name: &str) -> Result<(Client, Value)> {
-    connect_and_join(shared, &json!({"room": shared.room, "name": name, "token": shared.token})).await
+async fn join(shared: &Shared, number: usize, name: &str) -> Result<(Client, Value)> {
+    let room = shared.rooms.get(number).context("a bot without a room")?;
+    connect_and_join(shared, &json!({"room": room, "name": name, "token": shared.token})).await
 }
 
 /// Connects and joins; a server that is busy or away is asked again.

@@ -36,7 +36,7 @@ pub(crate) async fn run(args: &Args) -> Result<Report> {
     let shared = Arc::new(Shared {
         local: local_address(&place)?,
         place,
-        room: args.room.clone(),
+        rooms: (0..count).map(|number| args.room_of(number)).collect(),
         token: args.token.clone(),
         identity: Identity::generate(args.profile)?,
         watch: args.watch,
