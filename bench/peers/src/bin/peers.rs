@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `millrace-peers`: other servers and our floor programs beside Millrace, in the same bed; and how many clients join in a
+//! second. `cargo xtask bench peers` and `bench handshakes` build what they need and start it.
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use bench_peers::compare;
+use bench_peers::measure::Setup;
+use bench_peers::systems::System;
+use clap::Parser;
+use dataplane_table::Cipher;
+use serde_json::json;
+use tools_netlab::report::Report;
+use tools_netlab::{console, registry};
+
+#[global_allocator]
+static GLOBAL: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Measurements in namespaces on this machine: the server on core 1, everything else on core 0. Needs root.
+#[derive(Parser)]
+#[command(
+    name = "millrace-peers",
+    version,
+    after_help = "Examples:
+  millrace-peers peers --peers janus,floor --receivers 50,500 --json peers.json
+  millrace-peers peers --peers floor,uring --receivers 500 --pairs 5 --seconds 8
+  millrace-peers handshakes --bots 100,500"
+)]
+enum Cli {
+    /// CPU that each of several servers takes for each forwarded packet: one publisher (156.25 packets of 1200 bytes and 50
+    /// of 160 per second), the same receivers, the same sink.
+    Peers(Args),
+    /// Joins per second of one core: WebSocket, offer and answer, ICE, DTLS.
+    Handshakes(Handshakes),
+}
+
+#[derive(clap::Args)]
+struct Handshakes {
+    /// Sizes of the crowds that join, one after the other.
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "100,500,1000")]
+    bots: Vec<u32>,
+    /// People in one room.
+    #[arg(long, value_name = "N", default_value_t = 25)]
+    rooms_of: u32,
+    /// Write every figure to this file.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Where our programs are [default: beside this one].
+    #[arg(long, value_name = "DIR")]
+    programs: Option<PathBuf>,
+}
+
+#[derive(clap::Args)]
+struct Args {
+    /// janus, rtpengine, mediasoup, floor, uring; Millrace over AF_XDP is always there.
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "janus,rtpengine,floor,uring")]
+    peers: Vec<String>,
+    /// Numbers of receivers. Of the largest, as many as the peer carries with at most 0.1 % of loss.
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "50,500")]
+    receivers: Vec<u32>,
+    /// Rounds: each runs every system once.
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pairs: u32,
+    /// Length of each measured window.
+    #[arg(long, value_name = "N", default_value_t = 6)]
+    seconds: u64,
+    /// aes128gcm, aes256gcm or sha1: offered and taken by everybody.
+    #[arg(long, value_name = "NAME", default_value = "aes128gcm")]
+    cipher: String,
+    /// A mediasoup worker to measure as well.
+    #[arg(long, value_name = "PATH")]
+    mediasoup_worker: Option<PathBuf>,
+    /// Write every figure to this file.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Where our programs are [default: beside this one].
+    #[arg(long, value_name = "DIR")]
+    programs: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    match registry::clean_up_on_signals().and_then(|()| match Cli::parse() {
+        Cli::Peers(args) => run(&args),
+        Cli::Handshakes(args) => handshakes(&args),
+    }) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            console::line(&format!("error: {error:#}"));
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn handshakes(args: &Handshakes) -> Result<bool> {
+    let programs = args.programs.clone().map_or_else(beside, Ok)?;
+    bench_peers::handshakes::run(&args.bots, args.rooms_of, &programs, args.json.as_deref())
+}
+
+/// The folder of this program.
+fn beside() -> Result<PathBuf> {
+    let this = std::env::current_exe()?;
+    Ok(this.parent().context("this program has no folder")?.to_owned())
+}
+
+fn run(args: &Args) -> Result<bool> {
+    let programs = args.programs.clone().map_or_else(beside, Ok)?;
+    let folder = std::env::temp_dir().join(format!("millrace-peers-{}", std::process::id()));
+    std::fs::create_dir_all(&folder)?;
+    let mut report = Report::start("peers");
+    report.note("command", json!(std::env::args().collect::<Vec<_>>()));
+    let cipher = cipher(&args.cipher)?;
+    report.note("cipher", cipher.name());
+    let peers = peers(args, &mut report)?;
+    let mut setup =
+        Setup { receivers: 0, cipher, warm_up: 2, seconds: args.seconds, programs: &programs, folder: &folder };
+    compare::heading();
+    let most = args.receivers.iter().max().copied().context("--receivers: no number")?;
+    for receivers in &args.receivers {
+        setup.receivers = *receivers;
+        // Peers that carry equally many are measured together.
+        let mut by_receivers: BTreeMap<u32, Vec<System>> = BTreeMap::new();
+        for peer in &peers {
+            let carried = if *receivers == most { compare::largest(*peer, &setup)? } else { *receivers };
+            by_receivers.entry(carried).or_default().push(*peer);
+        }
+        for (receivers, peers) in by_receivers {
+            compare::rounds(&mut report, &peers, &Setup { receivers, ..setup }, args.pairs)?;
+        }
+    }
+    let _ = std::fs::remove_dir_all(&folder);
+    report.finish(args.json.as_deref(), &format!("{} peers, {} rounds", peers.len(), args.pairs))
+}
+
+/// The systems that are asked for and can be had; why others are left out is printed and noted.
+fn peers(args: &Args, report: &mut Report) -> Result<Vec<System>> {
+    let mut found = Vec::new();
+    let mut skip = |name: &str, why: String| {
+        console::line(&format!("SKIPPED: {name}: {why}"));
+        report.note(format!("{name}.skipped"), why);
+    };
+    for word in &args.peers {
+        let Some(systems) = System::of(word) else {
+            match (word.as_str(), &args.mediasoup_worker) {
+                ("mediasoup", None) => skip(word, "no worker is given (--mediasoup-worker PATH)".to_owned()),
+                ("mediasoup", Some(_)) => skip(word, "its worker cannot be driven yet".to_owned()),
+                _ => bail!("--peers: there is no {word:?}: janus, rtpengine, mediasoup, floor, uring"),
+            }
+            continue;
+        };
+        for system in systems {
+            match system.install() {
+                Ok(()) => found.push(*system),
+                Err(error) => skip(system.name(), format!("{error:#}")),
+            }
+        }
+    }
+    ensure!(!found.is_empty(), "no peer is left to measure");
+    Ok(found)
+}
+
+fn cipher(name: &str) -> Result<Cipher> {
+    Ok(match name {
+        "aes128gcm" => Cipher::AeadAes128Gcm,
+        "aes256gcm" => Cipher::AeadAes256Gcm,
+        "sha1" => Cipher::AesCm128HmacSha1_80,
+        other => bail!("there is no cipher {other:?}: aes128gcm, aes256gcm, sha1"),
+    })
+}

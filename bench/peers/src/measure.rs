@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: Apache-2.0
+//! One measured run of one system: the same bed, sink, media and meter for all of them. What was offered is what the
+//! generator counted, what was delivered is what the sink counted; no server is asked.
+
+pub mod sdes;
+pub mod table;
+pub mod webrtc;
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use bench_scenarios::bed::{Bed, FIRST_RECEIVER, Napi, SINK_INTERFACE};
+use bench_scenarios::cpu::{self, Meter, Spinner, Usage};
+use bench_scenarios::latency;
+use bench_scenarios::run::{OTHER_CPU, SERVER_CPU};
+use bench_scenarios::sink::{Config, Sink, Stream};
+use bench_trafficgen::mono_ns;
+use dataplane_table::Cipher;
+use serde_json::{Value, json};
+
+use crate::client::media::Published;
+
+/// Port of every receiver.
+pub const RECEIVER_PORT: u16 = 6000;
+const CALIBRATION: Duration = Duration::from_millis(500);
+/// A server that has not drained by then has lost what is missing.
+const DRAIN: Duration = Duration::from_secs(2);
+/// One packet in so many of each stream of a sampled receiver is opened.
+const SAMPLE_EVERY: u32 = 64;
+/// Receivers that are sampled.
+const SAMPLED: u32 = 10;
+
+/// What is measured, for how long.
+#[derive(Debug, Clone, Copy)]
+pub struct Setup<'s> {
+    /// Receivers.
+    pub receivers: u32,
+    /// SRTP profile, the same for everybody.
+    pub cipher: Cipher,
+    /// Seconds before the window: everything has warmed up.
+    pub warm_up: u64,
+    /// Seconds of the window.
+    pub seconds: u64,
+    /// Where our own programs are.
+    pub programs: &'s Path,
+    /// Where configurations and logs go.
+    pub folder: &'s Path,
+}
+
+/// What came of it.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// The server's core and process in the window.
+    pub usage: Usage,
+    /// Loops per second of the idle thread before and after.
+    pub idle_rates: [f64; 2],
+    /// Packets that the sink counted in the window.
+    pub forwarded: u64,
+    /// What the publisher counted, over the whole run.
+    pub published: u64,
+    /// What should have arrived: that, once for each receiver.
+    pub expected: u64,
+    /// What has arrived of it.
+    pub delivered: u64,
+    /// Samples that were opened and right, and others.
+    pub samples: [u64; 2],
+    /// Forwarding latency, for a report.
+    pub latency: Value,
+    /// Seconds until all receivers had joined; 0 where nobody joins.
+    pub joining_s: f64,
+}
+
+impl Outcome {
+    /// CPU of the server's threads for each forwarded packet, µs.
+    #[must_use]
+    pub fn process_us(&self) -> f64 {
+        as_f64(self.usage.process_ns) / 1000.0 / as_f64(self.forwarded.max(1))
+    }
+
+    /// Time that the core did not have left for each forwarded packet, µs: interrupts and kernel threads included.
+    #[must_use]
+    pub fn core_us(&self) -> f64 {
+        let rate = f64::midpoint(self.idle_rates[0], self.idle_rates[1]);
+        self.usage.busy_by_spinner(rate) * self.usage.seconds * 1e6 / as_f64(self.forwarded.max(1))
+    }
+
+    /// Share of what was offered that did not arrive.
+    #[must_use]
+    pub fn loss(&self) -> f64 {
+        1.0 - as_f64(self.delivered) / as_f64(self.expected.max(1))
+    }
+
+    /// How far the calibrations lie apart, in percent.
+    #[must_use]
+    pub fn drift_percent(&self) -> f64 {
+        cpu::drift(self.idle_rates[0], self.idle_rates[1]) * 100.0
+    }
+
+    /// For a report.
+    #[must_use]
+    pub fn figures(&self) -> Value {
+        json!({
+            "process_us": self.process_us(), "core_us": self.core_us(), "window_s": self.usage.seconds,
+            "busy_by_process": self.usage.busy_by_process(), "forwarded": self.forwarded,
+            "published": self.published, "expected": self.expected, "delivered": self.delivered, "loss": self.loss(),
+            "samples": {"right": self.samples[0], "wrong": self.samples[1], "by": "webrtc-srtp"},
+            "calibration": {"loops_per_second": self.idle_rates, "drift_percent": self.drift_percent()},
+            "latency": self.latency, "joining_s": self.joining_s,
+        })
+    }
+}
+
+/// Bed, sink and meter, before a server is there.
+pub(crate) struct Place {
+    pub(crate) bed: Bed,
+    sink: Sink,
+    spinner: Spinner,
+    idle_rate: f64,
+}
+
+/// The window.
+pub(crate) struct Window {
+    usage: Usage,
+    times: [u64; 2],
+    forwarded: u64,
+}
+
+impl Place {
+    /// `pass_control`: somebody answers STUN and DTLS behind the sink.
+    pub(crate) fn prepare(setup: &Setup<'_>, pass_control: bool) -> Result<Self> {
+        cpu::pin(OTHER_CPU)?;
+        let bed = Bed::create()?;
+        let config = Config {
+            pass_control,
+            sample_every: SAMPLE_EVERY,
+            sample_stride: stride(setup.receivers),
+            ..Config::new(FIRST_RECEIVER.parse()?, setup.receivers)
+        };
+        let sink = Sink::attach(&bed.sink, SINK_INTERFACE, &config)?;
+        bed.place_napi(Napi::Thread(OTHER_CPU))?;
+        let spinner = Spinner::start(SERVER_CPU)?;
+        let idle_rate = spinner.calibrate(CALIBRATION)?;
+        Ok(Self { bed, sink, spinner, idle_rate })
+    }
+
+    /// Warms up and measures; media flows.
+    pub(crate) fn watch(&self, setup: &Setup<'_>, pid: i32) -> Result<Window> {
+        std::thread::sleep(Duration::from_secs(setup.warm_up));
+        let (before, began) = (self.sink.rtp()?, mono_ns());
+        let meter = Meter::start(&self.spinner, pid)?;
+        std::thread::sleep(Duration::from_secs(setup.seconds));
+        let usage = meter.stop()?;
+        Ok(Window { usage, times: [began, mono_ns()], forwarded: self.sink.rtp()? - before })
+    }
+
+    /// Until nothing has come for a while.
+    pub(crate) fn drain(&self) {
+        let until = Instant::now() + DRAIN;
+        let mut last = self.sink.rtp().unwrap_or(0);
+        while Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(150));
+            let now = self.sink.rtp().unwrap_or(0);
+            if now == last {
+                return;
+            }
+            last = now;
+        }
+    }
+
+    /// Sums up; the server is gone.
+    pub(crate) fn finish(
+        self,
+        setup: &Setup<'_>,
+        window: &Window,
+        published: &Published,
+        samples: [u64; 2],
+        joining_s: f64,
+    ) -> Result<Outcome> {
+        let after = self.spinner.calibrate(CALIBRATION)?;
+        let arrivals = self.sink.arrivals()?;
+        let latency = latency::of(&published.probes, &arrivals, window.times[0], window.times[1])?;
+        Ok(Outcome {
+            usage: window.usage,
+            idle_rates: [self.idle_rate, after],
+            forwarded: window.forwarded,
+            published: published.total(),
+            expected: published.total() * u64::from(setup.receivers),
+            delivered: delivered(&self.sink.streams()?, published.total()),
+            samples,
+            latency: latency::figures(&latency),
+            joining_s,
+        })
+    }
+}
+
+/// One in so many receivers is sampled.
+pub(crate) fn stride(receivers: u32) -> u32 {
+    (receivers / SAMPLED).max(1)
+}
+
+/// Packets that receivers got, each at most as many as were published: what comes twice does not make up for a loss elsewhere.
+fn delivered(streams: &[Stream], published: u64) -> u64 {
+    let by_receiver = streams.chunk_by(|one, next| one.receiver == next.receiver);
+    by_receiver.map(|streams| streams.iter().map(|stream| stream.packets).sum::<u64>().min(published)).sum()
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a figure for people")]
+fn as_f64(value: u64) -> f64 {
+    value as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_twice_does_not_make_up_for_what_is_lost() {
+        let stream = |receiver, packets| Stream { receiver, packets, ..Stream::default() };
+        let streams = [stream(0, 60), stream(0, 60), stream(1, 60), stream(1, 20)];
+        assert_eq!(delivered(&streams, 100), 180);
+        assert_eq!((stride(50), stride(500), stride(3)), (5, 50, 1));
+    }
+}
