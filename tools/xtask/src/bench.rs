@@ -15,7 +15,9 @@ Examples:
   cargo xtask bench --list
   cargo xtask bench forward
   cargo xtask bench forward --json out.json
-  cargo xtask bench webinar --receivers 3000 --seconds 60 --json out.json";
+  cargo xtask bench webinar --receivers 3000 --seconds 60 --json out.json
+  cargo xtask bench peers --peers janus,rtpengine,floor --receivers 50,500 --json out.json
+  cargo xtask bench handshakes --bots 100,500";
 
 /// `cargo xtask bench`.
 #[derive(Args)]
@@ -66,6 +68,8 @@ const BENCHES: &[Bench] = &[
         cfg: Some("null_cipher"),
     },
     scenario("webinar", "one speaker to 3000 receivers over a wire: nothing lost, CPU per packet, latency (root)"),
+    peers("peers", "CPU per forwarded packet beside Janus, rtpengine and floor programs, in the same bed (root)"),
+    peers("handshakes", "joins per second of one core: WebSocket, offer and answer, ICE, DTLS (root)"),
 ];
 
 /// A workload of `bench/scenarios`: in namespaces, with the real data plane.
@@ -76,6 +80,33 @@ const fn scenario(name: &'static str, shows: &'static str) -> Bench {
         source: "bench/scenarios/src/main.rs",
         cargo: &["build", "--release", "--locked", "-p", "bench-scenarios", "-p", "dataplane-daemon"],
         program: Some("millrace-scenarios"),
+        cfg: None,
+    }
+}
+
+/// A measurement of `bench/peers`: in namespaces, with real programs.
+const fn peers(name: &'static str, shows: &'static str) -> Bench {
+    const PROGRAMS: &[&str] = &[
+        "build",
+        "--release",
+        "--locked",
+        "-p",
+        "bench-peers",
+        "-p",
+        "bench-bots",
+        "-p",
+        "dataplane-daemon",
+        "-p",
+        "dataplane-keeper",
+        "-p",
+        "controlplane-daemon",
+    ];
+    Bench {
+        name,
+        shows,
+        source: "bench/peers/src/bin/peers.rs",
+        cargo: PROGRAMS,
+        program: Some("millrace-peers"),
         cfg: None,
     }
 }
