@@ -74,6 +74,11 @@ impl Bed {
             namespace.ip(&["neigh", "replace", address, "lladdr", mac, "dev", interface, "nud", "permanent"])?;
         }
         bed.server.ip(&["route", "add", "default", "via", "10.77.0.2"])?;
+        // A veth without a queueing discipline drops what its peer's ring (256 frames) has no room for; with one it holds the
+        // sender back, as a network card does (veth_xmit in drivers/net/veth.c, Linux ≥ 6.16).
+        let qdisc =
+            ["-n", bed.server.name(), "qdisc", "replace", "dev", SERVER_INTERFACE, "root", "pfifo", "limit", "4096"];
+        run(Command::new("tc").args(qdisc))?;
         bed.sink.ip(&["route", "add", "local", RECEIVERS, "dev", "lo"])?;
         bed.sink.ip(&["route", "add", PUBLISHERS, "via", "10.98.0.2"])?;
         bed.generator.ip(&["route", "add", "local", PUBLISHERS, "dev", "lo"])?;
@@ -97,6 +102,8 @@ impl Bed {
         ensure!(!threads.is_empty(), "no kernel thread napi/{SINK_INTERFACE}-… is there");
         for thread in threads {
             run(Command::new("taskset").args(["-pc", &cpu.to_string(), &thread.to_string()]))?;
+            // The generator waits by spinning on the same core: a wire does not wait for it.
+            run(Command::new("renice").args(["-n", "-20", "-p", &thread.to_string()]))?;
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 //! `millrace-scenarios`: one workload by name, a table of figures, JSON. `cargo xtask bench` builds what it needs and starts it.
 #![forbid(unsafe_code)]
 
+mod figures;
 mod workloads;
 
 use std::path::PathBuf;

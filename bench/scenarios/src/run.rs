@@ -74,6 +74,8 @@ pub struct Outcome {
     pub usage: Usage,
     /// Loops per second of the idle thread before and after.
     pub idle_rates: [f64; 2],
+    /// The longest time that it did not run meanwhile: what the core loses to interrupts and the hypervisor, ns.
+    pub idle_gaps_ns: [u64; 2],
     /// Packets that the sink counted in the window.
     pub forwarded: u64,
     /// What the generator counted, of the whole run.
@@ -142,23 +144,24 @@ pub fn run(setup: &Setup) -> Result<Outcome> {
     let table = folder.join("table.toml");
     std::fs::write(&table, setup.table.to_toml()?)?;
     let bed = Bed::create()?;
-    let config = Config { sample_stride: setup.sample_stride, ..sink_config(&plan)? };
+    let config = Config { sample_every: 64, sample_stride: setup.sample_stride, ..sink_config(&plan)? };
     let sink = Sink::attach(&bed.sink, SINK_INTERFACE, &config)?;
     bed.place_napi(setup.napi)?;
     let spinner = Spinner::start(SERVER_CPU)?;
-    let before = spinner.calibrate(CALIBRATION)?;
+    let (before, gap_before) = calibrate(&spinner)?;
     let mut server = start(&bed, setup, &table, &folder)?;
     let measured = measure(&bed, setup, &plan, &sink, (&spinner, server.pid()));
     let _ = server.end(Duration::from_secs(5));
     let log = server.log_text();
     let (usage, window, forwarded, sent, verdict) = measured.with_context(|| format!("the server said:\n{log}"))?;
     drop(server);
-    let after = spinner.calibrate(CALIBRATION)?;
+    let (after, gap_after) = calibrate(&spinner)?;
     let streams = sink.streams()?;
     let count = compare(&plan, &sent, &streams);
     let outcome = Outcome {
         usage,
         idle_rates: [before, after],
+        idle_gaps_ns: [gap_before, gap_after],
         forwarded,
         expected: count.expected,
         delivered: count.delivered,
@@ -173,6 +176,14 @@ pub fn run(setup: &Setup) -> Result<Outcome> {
     };
     let _ = std::fs::remove_dir_all(&folder);
     Ok(outcome)
+}
+
+/// Loops per second of the idle thread, and the longest gap between them.
+fn calibrate(spinner: &Spinner) -> Result<(f64, u64)> {
+    std::thread::sleep(CALIBRATION / 10);
+    let _ = spinner.take_gap_ns();
+    let rate = spinner.calibrate(CALIBRATION)?;
+    Ok((rate, spinner.take_gap_ns()))
 }
 
 /// The sink's view of a plan whose receivers have addresses one after the other.

@@ -68,6 +68,11 @@ const BENCHES: &[Bench] = &[
         cfg: Some("null_cipher"),
     },
     scenario("webinar", "one speaker to 3000 receivers over a wire: nothing lost, CPU per packet, latency (root)"),
+    scenario("meeting", "25 people who all see each other, as against a webinar of the same rate (root)"),
+    scenario("rooms", "200 rooms of 3 people, as against a webinar of the same rate (root)"),
+    scenario("audio", "10 speakers to 1000 receivers (root)"),
+    scenario("latency", "one to one with a worker that never sleeps, five times (root)"),
+    scenario("overload", "twice of what comes through: how much still does, and whether the audio is whole (root)"),
     peers("peers", "CPU per forwarded packet beside Janus, rtpengine and floor programs, in the same bed (root)"),
     peers("handshakes", "joins per second of one core: WebSocket, offer and answer, ICE, DTLS (root)"),
 ];
