@@ -101,4 +101,3 @@ pub(crate) fn judge(report: &mut Report, name: &str, outcome: &Outcome, most_us:
 pub(crate) const fn count(value: u64) -> f64 {
     value as f64
 }
-

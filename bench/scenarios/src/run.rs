@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -210,9 +211,25 @@ fn start(bed: &Bed, setup: &Setup, table: &Path, folder: &Path) -> Result<Proces
     command.args(["--interface", SERVER_INTERFACE, "--xdp-mode", "native"]).args(&setup.options);
     let mut server = Process::spawn(command, &folder.join("dataplane.log"), false)?;
     server.wait_for_text("serving ", START_LIMIT)?;
+    part(server.pid())?;
     // Paths are resolved by a thread of their own.
     std::thread::sleep(Duration::from_millis(700));
     Ok(server)
+}
+
+/// Threads that are no workers leave the workers' core, as they do where nobody confines the process: a worker is in the
+/// FIFO class and would let none of them run while it has work, the resolver of its own paths among them. Their time counts.
+fn part(pid: i32) -> Result<()> {
+    for entry in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+        let task = entry?;
+        let name = std::fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+        if !name.starts_with("worker-") {
+            let mut command = Command::new("taskset");
+            command.args(["-pc", &OTHER_CPU.to_string()]).arg(task.file_name());
+            tools_netlab::process::run(&mut command)?;
+        }
+    }
+    Ok(())
 }
 
 type Measured = (Usage, [u64; 2], u64, Sent, Verdict);

@@ -10,7 +10,6 @@ use bench_scenarios::run::{Setup, run};
 use bench_trafficgen::Shape;
 use dataplane_table::{Cipher, PublisherGroup, ReceiverGroup, Table, TrackEntry};
 use serde_json::json;
-use tools_netlab::report::Report;
 
 use crate::Arguments;
 use crate::figures::{begin, count, heading, judge, note, quantile_us};
@@ -182,6 +181,8 @@ fn latency(arguments: &Arguments) -> Result<bool> {
     let mut setup = Setup::new(table, arguments.seconds.unwrap_or(10), &programs(arguments)?);
     setup.options.push("--busy-poll".to_owned());
     setup.sample_stride = 1;
+    // Else a probe waits until the generator, on the core of the sink's thread, has sent its burst.
+    setup.napi = Napi::SameCore;
     for shape in [&mut setup.media.video, &mut setup.media.audio] {
         shape.probe_every = 2;
     }
