@@ -75,9 +75,10 @@ impl Bed {
         }
         bed.server.ip(&["route", "add", "default", "via", "10.77.0.2"])?;
         // A veth without a queueing discipline drops what its peer's ring (256 frames) has no room for; with one it holds the
-        // sender back, as a network card does (veth_xmit in drivers/net/veth.c, Linux ≥ 6.16).
+        // sender back, as a network card does (veth_xmit in drivers/net/veth.c, Linux ≥ 6.16). It is longer than what an 8-MiB send
+        // buffer holds, so that sockets are held back too.
         let qdisc =
-            ["-n", bed.server.name(), "qdisc", "replace", "dev", SERVER_INTERFACE, "root", "pfifo", "limit", "4096"];
+            ["-n", bed.server.name(), "qdisc", "replace", "dev", SERVER_INTERFACE, "root", "pfifo", "limit", "16384"];
         run(Command::new("tc").args(qdisc))?;
         bed.sink.ip(&["route", "add", "local", RECEIVERS, "dev", "lo"])?;
         bed.sink.ip(&["route", "add", PUBLISHERS, "via", "10.98.0.2"])?;
