@@ -13,6 +13,7 @@ mod fast_path;
 mod gate;
 mod latency;
 mod memory;
+mod patience;
 mod pinning;
 mod powers;
 mod priority;

@@ -209,6 +209,11 @@ impl Stopwatch {
         }
     }
 
+    /// When the turn began, monotonic ns.
+    pub(crate) const fn started_ns(&self) -> u64 {
+        self.started_ns
+    }
+
     /// A stretch has ended; `packets` were received or sent in it.
     pub(crate) fn mark(&mut self, now_ns: u64, progress: Progress, packets: usize) {
         let stretch_ns = now_ns.saturating_sub(self.read_ns);

@@ -25,6 +25,7 @@ use crate::clock::{Wall, mono_ns};
 use crate::fast_path::Lane;
 use crate::gate::Gate;
 use crate::latency::Latency;
+use crate::patience::Patience;
 use crate::pinning;
 use crate::powers;
 use crate::priority;
@@ -34,8 +35,6 @@ use crate::stopwatch::{Core, Progress, Stopwatch, Timed};
 const TILES_NS: u64 = 200_000;
 /// Packets of one batch: on a socket port a batch of junk costs up to 2 µs a packet, and its answers are to be sent in the same turn.
 const RX_BATCH: usize = 32;
-/// A worker without work spins so long before it sleeps.
-const SPIN_NS: u64 = 50_000;
 /// Longest sleep: timers are served at least so often.
 const SLEEP: Duration = Duration::from_millis(5);
 /// Longest sleep of a worker without transports.
@@ -120,6 +119,8 @@ impl WorkerThread {
             core: Core::default(),
             ended_ns: now.mono_ns,
             idle_since_ns: now.mono_ns,
+            is_idle: false,
+            patience: Patience::new(),
             backoff: Backoff::new(),
             wakes: &self.wakes,
             control: &self.control,
@@ -185,6 +186,9 @@ struct Turning<'t> {
     core: Core,
     ended_ns: u64,
     idle_since_ns: u64,
+    /// The turn before this one found nothing to do.
+    is_idle: bool,
+    patience: Patience,
     backoff: Backoff,
     wakes: &'t [OwnedFd],
     control: &'t OwnedFd,
@@ -227,12 +231,16 @@ impl Turning<'_> {
         watch.count(counters);
         self.ended_ns = ended_ns;
         counters.heartbeat_ns.store(ended_ns, Ordering::Relaxed);
-        if received > 0 || frames > 0 || sent > 0 || is_more {
+        let has_worked = received > 0 || frames > 0 || sent > 0 || is_more;
+        if has_worked {
+            if self.is_idle {
+                self.patience.learn(watch.started_ns().saturating_sub(self.idle_since_ns));
+            }
             self.idle_since_ns = ended_ns;
             self.backoff.reset();
-            return false;
         }
-        true
+        self.is_idle = !has_worked;
+        self.is_idle
     }
 
     /// Tells the classifier what a predecessor had admitted, then lets it redirect: a redirected packet finds a worker that
@@ -281,9 +289,9 @@ impl Turning<'_> {
         }
     }
 
-    /// Spins for a while, then sleeps until a packet, a wake-up or the next timers.
+    /// Spins where that has paid lately, then sleeps until a packet, a wake-up or the next timers.
     fn rest(&mut self, counters: &WorkerCounters, wake: Option<&OwnedFd>) {
-        if mono_ns().saturating_sub(self.idle_since_ns) < SPIN_NS {
+        if self.patience.lasts(mono_ns().saturating_sub(self.idle_since_ns)) {
             self.backoff.spin();
             return;
         }
