@@ -37,12 +37,26 @@ pub(super) fn reduce(low: __m128i, middle: __m128i, high: __m128i) -> __m128i {
     _mm_xor_si128(high, folded)
 }
 
+/// Encrypts counter vectors while the products of `hashed` are summed: field multiplications fill the gaps that the
+/// rounds' latency leaves. A macro, since a loop over rounds stays a loop, a function that two call stays a call, and
+/// both keep vectors on the stack.
+macro_rules! rounds {
+    ($run:expr, $blocks:ident, $sums:ident, $hashed:expr, $($at:literal)*) => {
+        $($run.round::<$at, N, M>(&mut $blocks, &mut $sums, $hashed);)*
+    };
+    ($run:expr, $blocks:ident, $sums:ident, $hashed:expr) => {
+        rounds!($run, $blocks, $sums, $hashed, 1 2 3 4 5 6 7 8 9 10 11 12 13);
+    };
+}
+pub(super) use rounds;
+
 /// The algorithm over the primitives that are in scope where it is expanded.
 macro_rules! gcm {
     ($features:literal) => {
         use core::arch::x86_64::{_mm_shuffle_epi8, _mm_storeu_si128};
 
         use super::aes::{AesKey, GcmKey, NO_HASH};
+        use super::gcm::rounds;
         use super::{HASH_NOTHING, HASH_SEALED, HASH_SOURCE, Work, gcm};
 
         /// Vectors that are encrypted in step.
@@ -237,38 +251,17 @@ macro_rules! gcm {
                 }
             }
 
-            /// Encrypts `N` counter vectors while the products of `hashed` are summed: field multiplications fill the gaps
-            /// that the rounds' latency leaves.
-            #[inline]
-            #[target_feature(enable = $features)]
-            fn rounds<const N: usize, const M: usize>(
-                &self,
-                mut blocks: [Vector; N],
-                hashed: &[Vector; M],
-            ) -> ([Vector; N], Sums) {
-                let mut sums = nothing();
-                // By hand, since a loop over rounds stays a loop and keeps its vectors on the stack.
-                self.round::<1, N, M>(&mut blocks, &mut sums, hashed);
-                self.round::<2, N, M>(&mut blocks, &mut sums, hashed);
-                self.round::<3, N, M>(&mut blocks, &mut sums, hashed);
-                self.round::<4, N, M>(&mut blocks, &mut sums, hashed);
-                self.round::<5, N, M>(&mut blocks, &mut sums, hashed);
-                self.round::<6, N, M>(&mut blocks, &mut sums, hashed);
-                self.round::<7, N, M>(&mut blocks, &mut sums, hashed);
-                self.round::<8, N, M>(&mut blocks, &mut sums, hashed);
-                self.round::<9, N, M>(&mut blocks, &mut sums, hashed);
-                self.round::<10, N, M>(&mut blocks, &mut sums, hashed);
-                self.round::<11, N, M>(&mut blocks, &mut sums, hashed);
-                self.round::<12, N, M>(&mut blocks, &mut sums, hashed);
-                self.round::<13, N, M>(&mut blocks, &mut sums, hashed);
-                (blocks, sums)
-            }
-
             /// A whole group; returns what is to be hashed of it, with `carry` or the sums of `hashed` in it.
             #[inline]
             #[target_feature(enable = $features)]
-            fn group<const M: usize>(&self, at: usize, hashed: &[Vector; M], carry: Vector) -> [Vector; GROUP] {
-                let (mut blocks, sums) = self.rounds(self.counters_of::<GROUP>(at), hashed);
+            fn group<const N: usize, const M: usize>(
+                &self,
+                at: usize,
+                hashed: &[Vector; M],
+                carry: Vector,
+            ) -> [Vector; N] {
+                let (mut blocks, mut sums) = (self.counters_of::<N>(at), nothing());
+                rounds!(self, blocks, sums, hashed);
                 for (next, block) in blocks.iter_mut().enumerate() {
                     let source = self.source(at + next, BYTES);
                     let result = encrypt_last(*block, xor(source, self.keys[ROUNDS]));
@@ -290,7 +283,8 @@ macro_rules! gcm {
                 let mut blocks = self.counters_of::<N>(at);
                 blocks[N - 1] =
                     with_lanes_from(blocks[N - 1], spare, xor(self.base, splat(_mm_set_epi64x(1 << 56, 0))));
-                let (mut blocks, sums) = self.rounds(blocks, hashed);
+                let mut sums = nothing();
+                rounds!(self, blocks, sums, hashed);
                 let mut meets = if M == 0 { carry } else { reduce(sums) };
                 let mut sums = nothing();
                 for (next, block) in blocks.iter_mut().enumerate() {
@@ -320,23 +314,30 @@ macro_rules! gcm {
                 _mm_set_epi64x(bits(self.work.head_len), bits(self.work.len))
             }
 
-            /// All of the packet; returns the tag.
+            /// All of the packet; returns the tag. The keys are spread here, so that they stay in registers.
             #[inline]
             #[target_feature(enable = $features)]
-            fn all(&self) -> __m128i {
-                let carry = if HASH == HASH_NOTHING { zero() } else { self.head() };
-                let is_more = |at: usize| (at + GROUP) * BYTES + BEHIND <= self.work.len;
-                if !is_more(0) {
-                    return self.rest(0, &[], carry);
+            fn all(aes: &AesKey, hash_key: &GcmKey, work: &Work<'_>) -> __m128i {
+                let mut keys = [zero(); 15];
+                for (key, round) in keys.iter_mut().zip(aes.round_keys()).take(ROUNDS + 1) {
+                    // SAFETY: a block lies there because a round key is one.
+                    *key = unsafe { splat_at(round.as_ptr()) };
                 }
-                let mut hashed = self.group(0, &[], carry);
+                let base = xor(splat(work.nonce.block()), keys[0]);
+                let run = Run::<'_, ROUNDS, HASH> { work, hash_key, keys, base };
+                let carry = if HASH == HASH_NOTHING { zero() } else { run.head() };
+                let is_more = |at: usize| (at + GROUP) * BYTES + BEHIND <= work.len;
+                if !is_more(0) {
+                    return run.rest(0, &[], carry);
+                }
+                let mut hashed: [Vector; GROUP] = run.group(0, &[], carry);
                 let mut at = GROUP;
                 while is_more(at) {
                     hashed =
-                        if HASH == HASH_NOTHING { self.group(at, &[], carry) } else { self.group(at, &hashed, carry) };
+                        if HASH == HASH_NOTHING { run.group(at, &[], carry) } else { run.group(at, &hashed, carry) };
                     at += GROUP;
                 }
-                if HASH == HASH_NOTHING { self.rest(at, &[], carry) } else { self.rest(at, &hashed, carry) }
+                if HASH == HASH_NOTHING { run.rest(at, &[], carry) } else { run.rest(at, &hashed, carry) }
             }
 
             #[inline]
@@ -354,13 +355,7 @@ macro_rules! gcm {
 
         #[target_feature(enable = $features)]
         fn run<const ROUNDS: usize, const HASH: u8>(aes: &AesKey, hash_key: &GcmKey, work: &Work<'_>) -> [u8; 16] {
-            let mut keys = [zero(); 15];
-            for (key, round) in keys.iter_mut().zip(aes.round_keys()).take(ROUNDS + 1) {
-                // SAFETY: a block lies there because a round key is one.
-                *key = unsafe { splat_at(round.as_ptr()) };
-            }
-            let base = xor(splat(work.nonce.block()), keys[0]);
-            let tag = Run::<'_, ROUNDS, HASH> { work, hash_key, keys, base }.all();
+            let tag = Run::<'_, ROUNDS, HASH>::all(aes, hash_key, work);
             let mut bytes = [0; 16];
             // SAFETY: the array has the size of the vector.
             unsafe { _mm_storeu_si128(bytes.as_mut_ptr().cast(), tag) };
