@@ -143,7 +143,15 @@ pub(crate) enum Session {
     VectorGcm(vector_gcm::GcmSession),
     /// One by one as the portable one, sixteen at once in lanes.
     #[cfg(target_arch = "x86_64")]
-    LanesCm(cm::CmSession, CmKey),
+    LanesCm(CmLanes),
+}
+
+/// What a batch reads comes first.
+#[cfg(target_arch = "x86_64")]
+#[repr(C)]
+pub(crate) struct CmLanes {
+    key: CmKey,
+    single: cm::CmSession,
 }
 
 /// `$call` on whichever session it is.
@@ -155,7 +163,7 @@ macro_rules! each {
             #[cfg(target_arch = "x86_64")]
             Session::VectorGcm($name) => $call,
             #[cfg(target_arch = "x86_64")]
-            Session::LanesCm($name, _) => $call,
+            Session::LanesCm(CmLanes { single: $name, .. }) => $call,
         }
     };
 }
@@ -171,27 +179,15 @@ impl Session {
             (_, Profile::AeadAes128Gcm | Profile::AeadAes256Gcm) => Self::PortableGcm(gcm::GcmSession::new(master)),
             #[cfg(target_arch = "x86_64")]
             (Some(isa), Profile::AesCm128HmacSha1_80) if backend == Backend::Avx512 => {
-                Self::LanesCm(cm::CmSession::new(master), cm::lane_key(isa, master))
+                Self::LanesCm(CmLanes { key: cm::lane_key(isa, master), single: cm::CmSession::new(master) })
             }
             (_, Profile::AesCm128HmacSha1_80) => Self::PortableCm(cm::CmSession::new(master)),
         }
     }
 
-    /// Brings the keys for RTP into the cache.
-    #[inline]
-    pub(crate) fn prefetch(&self) {
-        match self {
-            #[cfg(target_arch = "x86_64")]
-            Self::VectorGcm(session) => session.prefetch(),
-            #[cfg(target_arch = "x86_64")]
-            Self::LanesCm(_, key) => key.prefetch(),
-            Self::PortableGcm(_) | Self::PortableCm(_) => {}
-        }
-    }
-
     #[cfg(target_arch = "x86_64")]
     pub(crate) fn lane_key(&self) -> Option<&CmKey> {
-        if let Self::LanesCm(_, key) = self { Some(key) } else { None }
+        if let Self::LanesCm(CmLanes { key, .. }) = self { Some(key) } else { None }
     }
 }
 
@@ -202,7 +198,7 @@ impl RtpSealer for Session {
             #[cfg(target_arch = "x86_64")]
             Self::VectorGcm(session) => session.backend().name(),
             #[cfg(target_arch = "x86_64")]
-            Self::LanesCm(..) => Backend::Avx512.name(),
+            Self::LanesCm(_) => Backend::Avx512.name(),
         }
     }
 

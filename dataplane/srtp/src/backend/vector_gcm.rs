@@ -14,11 +14,12 @@ const TAG_LEN: usize = 16;
 /// Bytes in front of SSRC and index in the nonce.
 const SHIFT: u32 = 2;
 
-/// Session keys and salts for RTP and RTCP; all wiped on drop.
+/// Session keys and salts for RTP and RTCP; all wiped on drop. What RTP reads comes first.
+#[repr(C)]
 pub(crate) struct GcmSession {
     rtp: GcmKey,
-    rtcp: GcmKey,
     isa: Isa,
+    rtcp: GcmKey,
 }
 
 fn derived(isa: Isa, master: &MasterKey, key_label: Label, salt_label: Label) -> GcmKey {
@@ -46,11 +47,6 @@ impl GcmSession {
 
     pub(super) fn backend(&self) -> Backend {
         self.isa.backend()
-    }
-
-    #[inline]
-    pub(super) fn prefetch(&self) {
-        self.rtp.prefetch();
     }
 
     #[inline]

@@ -2,8 +2,6 @@
 //! AES_CM_128_HMAC_SHA1_80 (RFC 3711) for sixteen receivers at once: each packet is encrypted by the vector kernel, then
 //! all are hashed in step.
 
-use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::aes::AesKey;
@@ -36,16 +34,6 @@ impl CmKey {
             unsafe { sha1::after(&block) }
         };
         Self { aes: AesKey::new(isa, key, salt), inner: padded(0x36), outer: padded(0x5c) }
-    }
-
-    /// Asks for the lines that sealing reads.
-    #[inline]
-    pub(crate) fn prefetch(&self) {
-        let start = core::ptr::from_ref(self).cast::<i8>();
-        for line in 0..=size_of::<Self>() / 64 {
-            // SAFETY: a prefetch has no effect that could be unsound, whatever the address.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(64 * line)) };
-        }
     }
 }
 
