@@ -29,7 +29,7 @@ use crate::clock::{cpu_ns, mono_ns};
 const LONG_TURN_NS: u64 = 500_000;
 /// The CPU time is looked at before a turn where the last look is older: two system calls, 1.3 µs. A turn may be excused for
 /// what was taken from the worker in so long before it, too.
-const LOOK_NS: u64 = 250_000;
+const LOOK_NS: u64 = 100_000;
 
 /// A port, and the time that its calls into the kernel took.
 pub(crate) struct Timed<P> {
@@ -167,19 +167,27 @@ impl Core {
         self.last = None;
     }
 
-    /// What was taken since the last look.
-    pub(crate) fn lost_ns(&mut self) -> u64 {
+    /// What the thread had since the last look; nothing is known where it has slept.
+    pub(crate) fn had(&mut self) -> Option<Had> {
         let (from, to) = (self.last, Look::now());
         self.last = to;
-        from.zip(to).map_or(0, |(from, to)| lost_between(from, to))
+        from.zip(to).and_then(|(from, to)| had_between(from, to))
     }
 }
 
-const fn lost_between(from: Look, to: Look) -> u64 {
-    if from.sleeps != to.sleeps {
-        return 0;
-    }
-    to.wall_ns.saturating_sub(from.wall_ns).saturating_sub(to.cpu_ns.saturating_sub(from.cpu_ns))
+/// What a thread had of a stretch of time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Had {
+    /// CPU time: nothing that it did in the stretch took longer.
+    cpu_ns: u64,
+    /// The rest, which was taken from it.
+    lost_ns: u64,
+}
+
+fn had_between(from: Look, to: Look) -> Option<Had> {
+    let cpu_ns = to.cpu_ns.saturating_sub(from.cpu_ns);
+    let lost_ns = to.wall_ns.saturating_sub(from.wall_ns).saturating_sub(cpu_ns);
+    (from.sleeps == to.sleeps).then_some(Had { cpu_ns, lost_ns })
 }
 
 /// The watch of one turn.
@@ -235,14 +243,17 @@ impl Stopwatch {
         self.work_ns > LONG_TURN_NS / 2 || self.kernel_ns > LONG_TURN_NS / 2
     }
 
-    /// So much was taken from the thread: from the longest part, and never more than that part took.
-    pub(crate) fn excuse(&mut self, lost_ns: u64) {
+    /// What was taken from the thread is taken off the longest part, and never more than that part took. All that is left
+    /// has to fit into the CPU time that the thread had.
+    pub(crate) fn excuse(&mut self, had: Had) {
+        let Had { cpu_ns, lost_ns } = had;
         let (work_ns, kernel_ns) = (self.longest_work_ns, self.longest_kernel_ns);
         if work_ns >= kernel_ns && work_ns >= self.longest_gap_ns {
             self.work_ns = self.work_ns.saturating_sub(lost_ns.min(work_ns));
         } else if kernel_ns >= self.longest_gap_ns {
             self.kernel_ns = self.kernel_ns.saturating_sub(lost_ns.min(kernel_ns));
         }
+        (self.work_ns, self.kernel_ns) = (self.work_ns.min(cpu_ns), self.kernel_ns.min(cpu_ns));
         self.longest_gap_ns = self.longest_gap_ns.max(lost_ns);
     }
 
@@ -282,11 +293,11 @@ mod tests {
 
     /// Turns of (nanoseconds, of them in the kernel, steps, packets) per stretch; the figures.
     fn figures(turns: &[&[(u64, u64, u64, usize)]]) -> [u64; 6] {
-        excused(turns, 0)
+        excused(turns, Had { cpu_ns: u64::MAX, lost_ns: 0 })
     }
 
-    /// The same, where so much was taken from the thread in every suspicious turn.
-    fn excused(turns: &[&[(u64, u64, u64, usize)]], lost_ns: u64) -> [u64; 6] {
+    /// The same, where the thread had this of every suspicious turn.
+    fn excused(turns: &[&[(u64, u64, u64, usize)]], had: Had) -> [u64; 6] {
         let (_, segment) = Segment::create(&Capacities::SMALL).unwrap();
         let counters = segment.counters(WorkerId(0)).unwrap();
         let (mut now_ns, mut progress) = (7_000, Progress { steps: u64::MAX, kernel_ns: u64::MAX });
@@ -299,7 +310,7 @@ mod tests {
                 watch.mark(now_ns, progress, *packets);
             }
             if watch.is_suspect() {
-                watch.excuse(lost_ns);
+                watch.excuse(had);
             }
             watch.count(counters);
         }
@@ -339,22 +350,34 @@ mod tests {
     #[test]
     fn what_was_taken_from_the_thread_is_a_gap_and_excuses_no_more_than_the_longest_part() {
         let turn: &[(u64, u64, u64, usize)] = &[(100_000, 0, 1, 0), (900_000, 20_000, 1, 1)];
-        assert_eq!(excused(&[turn], 700_000), [1_000_000, 280_000, 20_000, 700_000, 1, 0]);
-        assert_eq!(excused(&[turn], 2_000_000)[1], 100_000);
+        let lost = |lost_ns| Had { cpu_ns: u64::MAX, lost_ns };
+        assert_eq!(excused(&[turn], lost(700_000)), [1_000_000, 280_000, 20_000, 700_000, 1, 0]);
+        assert_eq!(excused(&[turn], lost(2_000_000))[1], 100_000);
         let in_the_kernel: &[(u64, u64, u64, usize)] = &[(300_000, 0, 1, 0), (900_000, 800_000, 1, 1)];
-        assert_eq!(excused(&[in_the_kernel], 700_000)[1..3], [400_000, 100_000]);
+        assert_eq!(excused(&[in_the_kernel], lost(700_000))[1..3], [400_000, 100_000]);
+    }
+
+    #[test]
+    fn work_never_exceeds_the_cpu_time_that_the_thread_had() {
+        // Taken in pieces, from several parts of the turn.
+        let turn: &[(u64, u64, u64, usize)] = &[(450_000, 0, 1, 0), (900_000, 500_000, 1, 1)];
+        let had = Had { cpu_ns: 300_000, lost_ns: 1_050_000 };
+        assert_eq!(excused(&[turn], had), [1_350_000, 300_000, 0, 1_050_000, 1, 0]);
+        let busy = Had { cpu_ns: 1_350_000, lost_ns: 0 };
+        assert_eq!(excused(&[turn], busy)[1..3], [850_000, 500_000], "who had the core is not excused");
     }
 
     #[test]
     fn who_sleeps_is_not_excused() {
         let look = |wall_ns, cpu_ns, sleeps| Look { wall_ns, cpu_ns, sleeps };
-        assert_eq!(lost_between(look(0, 0, 3), look(900_000, 200_000, 3)), 700_000);
-        assert_eq!(lost_between(look(0, 0, 3), look(900_000, 200_000, 4)), 0);
-        assert_eq!(lost_between(look(0, 100, 3), look(50, 300, 3)), 0);
+        let had = Had { cpu_ns: 200_000, lost_ns: 700_000 };
+        assert_eq!(had_between(look(0, 0, 3), look(900_000, 200_000, 3)), Some(had));
+        assert_eq!(had_between(look(0, 0, 3), look(900_000, 200_000, 4)), None);
+        assert_eq!(had_between(look(0, 100, 3), look(50, 300, 3)), Some(Had { cpu_ns: 200, lost_ns: 0 }));
         let mut core = Core::default();
         core.look(mono_ns());
         std::thread::sleep(Duration::from_millis(20));
-        assert_eq!(core.lost_ns(), 0, "slept");
+        assert_eq!(core.had(), None, "slept");
         let from = core.last.unwrap();
         while mono_ns() < from.wall_ns + 2_000_000 {}
         let to = Look::now().unwrap();

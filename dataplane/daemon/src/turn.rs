@@ -225,8 +225,10 @@ impl Turning<'_> {
         self.latency.publish(counters, now.mono_ns);
         let ended_ns = mono_ns();
         watch.mark(ended_ns, self.progress(), sent);
-        if watch.is_suspect() {
-            watch.excuse(self.core.lost_ns());
+        if watch.is_suspect()
+            && let Some(had) = self.core.had()
+        {
+            watch.excuse(had);
         }
         watch.count(counters);
         self.ended_ns = ended_ns;
