@@ -15,7 +15,7 @@ mod records;
 use std::collections::BTreeMap;
 
 use controlplane_room::{
-    Command, Found, Known, RoomKey, Shown, SubscriptionId, SubscriptionSpec, TrackId, TrackSpec, TransportId,
+    Command, Found, Known, RoomKey, RoomName, Shown, SubscriptionId, SubscriptionSpec, TrackId, TrackSpec, TransportId,
     TransportSpec,
 };
 use dataplane_abi::ids::{KeyRef, RoomRef, SubscriptionRef, TrackRef, TransportRef};
@@ -107,7 +107,7 @@ impl Programmer {
     pub fn apply(&mut self, command: Command) -> Result<(), TableFull> {
         self.writer.collect();
         match command {
-            Command::AddTransport { room, spec } => self.add_transport(room, &spec),
+            Command::AddTransport { room, name, spec } => self.add_transport(room, &name, &spec),
             Command::RemoveTransport { transport } => {
                 self.remove_transport(transport);
                 Ok(())
@@ -141,13 +141,13 @@ impl Programmer {
         TableFull { table, capacity: capacity as usize }
     }
 
-    fn room(&mut self, key: RoomKey) -> Result<RoomRef, TableFull> {
+    fn room(&mut self, key: RoomKey, name: &RoomName) -> Result<RoomRef, TableFull> {
         if let Some((reference, users)) = self.rooms.get_mut(&key) {
             *users += 1;
             return Ok(*reference);
         }
         let reference = self.writer.allocate_room().ok_or_else(|| self.full("rooms"))?;
-        let record = records::room(reference, key);
+        let record = records::room(reference, name);
         if self.writer.publish_room(reference.slot, &record).is_err() {
             let _ = self.writer.retract_room(reference.slot);
             return Err(self.full("rooms"));
@@ -169,8 +169,8 @@ impl Programmer {
         }
     }
 
-    fn add_transport(&mut self, room: RoomKey, spec: &TransportSpec) -> Result<(), TableFull> {
-        let room = self.room(room)?;
+    fn add_transport(&mut self, room: RoomKey, name: &RoomName, spec: &TransportSpec) -> Result<(), TableFull> {
+        let room = self.room(room, name)?;
         let Some(reference) = self.writer.allocate_transport() else {
             self.leave_room(room);
             return Err(self.full("transports"));

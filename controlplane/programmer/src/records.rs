@@ -2,7 +2,7 @@
 //! From the conference's values to the segment's records.
 
 use controlplane_room::{
-    Codec, CodecMap, Extension, Extensions, MediaKind, RoomKey, Shown, SubscriptionSpec, TrackSpec, TransportSpec,
+    Codec, CodecMap, Extension, Extensions, MediaKind, RoomName, Shown, SubscriptionSpec, TrackSpec, TransportSpec,
 };
 use dataplane_abi::codec::{self, Cipher, EgressMode, NO_PT, TransportKind, feedback_flags, transport_flags};
 use dataplane_abi::ids::{RoomRef, SubscriptionRef, TrackRef, TransportRef};
@@ -32,9 +32,9 @@ fn fill(place: &mut [u8], text: &[u8]) -> u8 {
     u8::try_from(len).unwrap_or(u8::MAX)
 }
 
-pub(crate) fn room(reference: RoomRef, key: RoomKey) -> RoomIntent {
+pub(crate) fn room(reference: RoomRef, name: &RoomName) -> RoomIntent {
     let mut record = RoomIntent { generation: reference.generation, ..RoomIntent::zeroed() };
-    fill(&mut record.name, format!("room {}", key.0).as_bytes());
+    fill(&mut record.name, name.as_str().as_bytes());
     record
 }
 

@@ -24,7 +24,7 @@ fn transport(id: u64) -> Command {
         rtcp_ssrc: 1,
         rtcp_rsize: true,
     };
-    Command::AddTransport { room: RoomKey(1), spec }
+    Command::AddTransport { room: RoomKey(1), name: "standup".parse().unwrap(), spec }
 }
 
 fn codec() -> CodecMap {
@@ -75,6 +75,8 @@ fn a_worker_reads_what_the_commands_say() {
     let record = segment.intent_transport(publisher.slot).unwrap();
     assert_eq!(record.generation, publisher.generation);
     assert_eq!(&record.credentials[0].local_ufrag[..8], b"ourfrag1");
+    let room = segment.intent_room(record.room.slot).unwrap();
+    assert!(room.name.starts_with(b"standup\0"), "the room's name, for `millrace participants --room standup`");
     assert_eq!(record.extension_ids[usize::from(dataplane_wire::ext::ExtKind::Rid as u8)], 10);
     let reference = programmer.tracks[&TrackId([7; 16])];
     let track = segment.intent_track(reference.slot).unwrap();

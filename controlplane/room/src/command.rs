@@ -9,6 +9,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
 
+use crate::RoomName;
+
 /// A transport: one peer connection of one participant. Never given twice, not even after a restart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TransportId(pub u64);
@@ -248,6 +250,8 @@ pub enum Command {
     AddTransport {
         /// The room that it belongs to.
         room: RoomKey,
+        /// What the room is called, for tools that show tables.
+        name: RoomName,
         /// What it is.
         spec: TransportSpec,
     },

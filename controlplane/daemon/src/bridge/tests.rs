@@ -32,7 +32,9 @@ fn spec(id: u64) -> TransportSpec {
 }
 
 fn add(bridge: &mut Bridge, id: u64) -> TransportRef {
-    bridge.apply(Command::AddTransport { room: RoomKey(1), spec: spec(id) }).expect("fits");
+    bridge
+        .apply(Command::AddTransport { room: RoomKey(1), name: "standup".parse().expect("a name"), spec: spec(id) })
+        .expect("fits");
     bridge.programmer.reference_of(TransportId(id)).expect("is there")
 }
 

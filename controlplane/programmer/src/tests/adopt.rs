@@ -25,9 +25,9 @@ fn subscription_of(id: u64, transport: u64, byte: u8, ssrc: u32) -> Command {
 }
 
 fn in_room(command: Command, key: u64) -> Command {
-    let Command::AddTransport { spec, .. } = command else { unreachable!() };
+    let Command::AddTransport { name, spec, .. } = command else { unreachable!() };
     let local = IceCredentials { ufrag: format!("frag{:04}", spec.id.0), pwd: spec.local.pwd.clone() };
-    Command::AddTransport { room: RoomKey(key), spec: TransportSpec { local, ..spec } }
+    Command::AddTransport { room: RoomKey(key), name, spec: TransportSpec { local, ..spec } }
 }
 
 fn spec_of(id: u64) -> TransportSpec {

@@ -126,7 +126,7 @@ impl Conference {
         }
         self.attach_viewer(publisher, id);
         self.room_entry(&room).viewers.insert(id);
-        out.commands.push(Command::AddTransport { room: key, spec: transport.clone() });
+        out.commands.push(Command::AddTransport { room: key, name: room.clone(), spec: transport.clone() });
         let mut own = BTreeMap::new();
         for spec in subscriptions {
             let subscription = self.subscription_id();
@@ -151,7 +151,7 @@ impl Conference {
     /// A participant's session without tracks and slots, and the command that goes with it.
     fn open_session(&mut self, now: Instant, member: &Member, spec: TransportSpec, out: &mut Outcome) {
         let Some(room) = self.room_key(&member.room) else { return };
-        out.commands.push(Command::AddTransport { room, spec: spec.clone() });
+        out.commands.push(Command::AddTransport { room, name: member.room.clone(), spec: spec.clone() });
         let participant = member.participant.clone();
         let role =
             Role::Participant { participant, tracks: Vec::new(), slots: BTreeMap::new(), viewers: BTreeSet::new() };

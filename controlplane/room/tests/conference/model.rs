@@ -31,7 +31,7 @@ impl Books {
 
     pub fn enter_one(&mut self, command: &Command) {
         match command {
-            Command::AddTransport { room, spec } => {
+            Command::AddTransport { room, spec, .. } => {
                 assert!(self.used.insert(spec.id), "a transport id is given once");
                 self.transports.insert(spec.id, *room);
             }
