@@ -8,14 +8,15 @@ use std::path::{Path, PathBuf};
 pub enum StoreError {
     /// The directory or the file cannot be made or opened.
     #[error(
-        "cannot open {}: {source}; give --state-dir a directory that this user may write",
+        "cannot open {}: {why}; give --state-dir a directory that belongs to this user (without capabilities root, too, \
+         writes only its own)",
         path.display()
     )]
     Access {
         /// The directory or file.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        why: std::io::Error,
     },
     /// Others may read the file, which holds private keys.
     #[error(
@@ -97,7 +98,7 @@ impl StoreError {
         if let redb::DatabaseError::Storage(redb::StorageError::Io(source)) = source {
             // A file of another kind is reported as invalid data.
             if source.kind() != std::io::ErrorKind::InvalidData {
-                return Self::Access { path, source };
+                return Self::Access { path, why: source };
             }
             return Self::Damaged { path, reason: source.to_string() };
         }

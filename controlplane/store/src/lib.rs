@@ -82,7 +82,7 @@ impl Store {
     /// [`StoreError`], each naming the file and what to do.
     pub fn open(state_dir: &Path) -> Result<Self, StoreError> {
         let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(state_dir);
-        made.map_err(|source| StoreError::Access { path: state_dir.to_owned(), source })?;
+        made.map_err(|why| StoreError::Access { path: state_dir.to_owned(), why })?;
         let path = state_dir.join(FILE);
         let database = open_database(&path, CACHE_LEN)?;
         let store = Self { database, path };
@@ -218,7 +218,7 @@ fn open_database(path: &Path, cache_len: usize) -> Result<Database, StoreError> 
     let path = path.to_owned();
     let mut options = OpenOptions::new();
     let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
-    let access = |source| StoreError::Access { path: path.clone(), source };
+    let access = |why| StoreError::Access { path: path.clone(), why };
     let file = file.map_err(access)?;
     let mode = file.metadata().map_err(access)?.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {

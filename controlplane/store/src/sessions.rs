@@ -88,7 +88,7 @@ impl Sessions {
         let database = match open_database(&path, CACHE_LEN) {
             Err(StoreError::Damaged { .. }) => {
                 let removed = std::fs::remove_file(&path);
-                removed.map_err(|source| StoreError::Access { path: path.clone(), source })?;
+                removed.map_err(|why| StoreError::Access { path: path.clone(), why })?;
                 open_database(&path, CACHE_LEN)?
             }
             opened => opened?,
@@ -99,7 +99,7 @@ impl Sessions {
         let (own, own_path) = (Arc::clone(&shared), path.clone());
         let thread = std::thread::Builder::new().name("sessions".into());
         let thread = thread.spawn(move || write_all(&database, &own, &own_path));
-        let thread = thread.map_err(|source| StoreError::Access { path: path.clone(), source })?;
+        let thread = thread.map_err(|why| StoreError::Access { path: path.clone(), why })?;
         Ok((Self { shared, thread: Some(thread), path }, found))
     }
 
