@@ -2,10 +2,14 @@
 //! What each thread of each process may do, as the kernel says it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use rustix::thread::CapabilitySet;
 
-use crate::server::Server;
+use crate::server::{Server, until};
+
+/// The data plane's first thread, named after the program (15 bytes of it).
+const FIRST_THREAD: &str = "millrace-datapl";
 
 /// The capabilities of one thread.
 #[derive(Debug)]
@@ -46,6 +50,9 @@ pub(crate) fn are_least(server: &Server) {
         assert!(CapabilitySet::NET_BIND_SERVICE.contains(powers.permitted), "control plane {name}: {powers:?}");
         assert!(CapabilitySet::NET_BIND_SERVICE.contains(powers.bounding), "control plane {name}: {powers:?}");
     }
+    // Its first thread gives the last ones up once every worker turns and memory is locked: the server may be ready before.
+    let has_none = || of(server.pid("dataplane")).get(FIRST_THREAD).is_some_and(|powers| powers.permitted == none);
+    assert!(until(Duration::from_secs(5), has_none), "the data plane's first thread keeps capabilities");
     let data_plane = of(server.pid("dataplane"));
     assert!(data_plane.len() > 2, "{data_plane:?}");
     for (name, powers) in data_plane {
