@@ -16,3 +16,4 @@ pub mod random;
 pub mod registry;
 pub mod relay;
 pub mod report;
+pub mod witness;

@@ -221,7 +221,7 @@ fn judge_cipher(report: &mut Report, name: &str, kind: Kind, cipher: Option<&str
 }
 
 fn judge_server(report: &mut Report, session: &Session, window: &Window) {
-    judge_counters(report, &window.status_before, &window.status_after);
+    judge_counters(report, &session.server, &window.status_before, &window.status_after);
     let (ports, asked) = (window.status_after.ports(), session.server.backend.as_str());
     let is_asked = !ports.is_empty() && (asked == "auto" || ports.iter().all(|port| *port == asked));
     report.check("server.ports", json!(ports), "", &format!("each {asked}"), is_asked);

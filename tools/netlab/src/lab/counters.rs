@@ -138,6 +138,11 @@ impl Status {
         self.sum("/turns_long")
     }
 
+    /// Turns with more than 500 µs of the worker's own work.
+    pub(crate) fn turns_long_work(&self) -> Option<f64> {
+        self.sum("/turns_long_work")
+    }
+
     /// Forwarding latency of the slowest worker at `quantile` (`p50`, `p99`, `max`), in µs.
     pub(crate) fn latency_us(&self, quantile: &str) -> Option<f64> {
         self.largest(&format!("/latency_us/{quantile}"))

@@ -118,7 +118,7 @@ pub(crate) fn run(words: &[String]) -> Result<bool> {
     judge_call(&mut report, &session, &before, &after);
     report.at_least("junk.packets_sent", sent_junk["sent"].as_f64(), "packets", 1.0);
     report.note("junk", sent_junk);
-    judge_counters(&mut report, &before.status, &after.status);
+    judge_counters(&mut report, &session.server, &before.status, &after.status);
     judge_health(&mut report, &session.server);
     drop(junk);
     session.leave()?;

@@ -129,7 +129,7 @@ fn carry_out(report: &mut Report, folder: &Path, options: ServerOptions, numbers
         bots["joined"] == people,
     );
     report.exactly(format!("{name}.bots_undecryptable"), bots["received"]["undecryptable"].as_f64(), "packets", 0.0);
-    judge_counters(report, &before, &after);
+    judge_counters(report, &server, &before, &after);
     judge_health(report, &server);
     let difference = |old: Option<f64>, new: Option<f64>| Some(new? - old?);
     let total = |status: &Status| status.sent_by_worker().map(|sent| sent.iter().sum::<f64>());

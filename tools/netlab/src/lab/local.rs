@@ -52,7 +52,7 @@ pub(crate) fn run(words: &[String]) -> Result<bool> {
         report.at_least(format!("socket_port.{way}_packets"), of("socket", way), "packets", least);
         report.at_least(format!("xdp_port.{way}_packets"), of("xdp", way), "packets", least);
     }
-    judge_counters(&mut report, &status_before, &status_after);
+    judge_counters(&mut report, &session.server, &status_before, &status_after);
     judge_health(&mut report, &session.server);
     session.leave()?;
     let ok =

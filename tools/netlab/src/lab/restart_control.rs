@@ -71,7 +71,7 @@ pub(crate) fn run(words: &[String]) -> Result<bool> {
     wait(SETTLE, "the call goes on");
     let last = session.sample()?;
     judge_resumed(&mut report, &session, &old, [&down.after, &last]);
-    judge_counters(&mut report, &down.status_before, &session.server.settled_status()?);
+    judge_counters(&mut report, &session.server, &down.status_before, &session.server.settled_status()?);
     judge_health(&mut report, &session.server);
     let slowest = newcomers.iter().filter_map(|pair| pair.join_ms).fold(0.0, f64::max);
     session.leave()?;

@@ -16,6 +16,7 @@ use super::counters::{Drops, Status};
 use crate::install::checkout;
 use crate::netns::Endpoint;
 use crate::process::Process;
+use crate::witness::{Stops, Witness};
 
 /// Every media packet of a lab goes to this port.
 pub(crate) const MEDIA_PORT: u16 = 10_000;
@@ -84,6 +85,7 @@ pub(crate) struct Server {
     pub(crate) origin: String,
     /// Process ids at the start, by plane.
     pub(crate) pids: BTreeMap<&'static str, i32>,
+    witness: Witness,
 }
 
 /// Where everything lies and listens, and with which options.
@@ -197,6 +199,7 @@ impl Server {
         let endpoint = endpoint.into();
         let launch = Launch::new(&endpoint, folder, options)?;
         std::fs::create_dir_all(folder.join("state"))?;
+        let witness = Witness::start()?;
         let mut process = Process::spawn(launch.keeper(&endpoint)?, &folder.join("server.log"), false)?;
         let mut planes = BTreeMap::new();
         if options.starts_planes {
@@ -212,7 +215,7 @@ impl Server {
             pids.insert(plane, read_pid(&launch.runtime_dir, plane)?);
         }
         let origin = format!("http://{}", launch.listen);
-        Ok(Self { planes, process, launch, backend: options.backend.clone(), endpoint, origin, pids })
+        Ok(Self { planes, process, launch, backend: options.backend.clone(), endpoint, origin, pids, witness })
     }
 
     /// Kills the control plane (SIGKILL); nobody starts it again until [`Self::start_control`].
@@ -327,6 +330,11 @@ impl Server {
             Some((format!("{name}/{}", path.file_name()?.display()), waited_ns / 1e6))
         };
         entries.filter_map(|entry| wait(entry.ok()?.path())).collect()
+    }
+
+    /// What the machine has taken from an idle thread beside the server, since the start.
+    pub(crate) fn stops(&self) -> Stops {
+        self.witness.stops()
     }
 
     /// The server's log, for the message when a lab fails.

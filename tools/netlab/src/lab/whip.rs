@@ -87,7 +87,7 @@ pub(crate) fn run(words: &[String]) -> Result<bool> {
         figures.push(format!("{name} → aiortc: {} frames decoded in {seconds} s", seen["video_frames"]));
         report.note(*name, seen);
     }
-    judge_counters(&mut report, &before, &server.settled_status()?);
+    judge_counters(&mut report, &server, &before, &server.settled_status()?);
     judge_health(&mut report, &server);
     let ok = report.finish(args.path("json").as_deref(), &figures.join(", "))?;
     if !ok {
