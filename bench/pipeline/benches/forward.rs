@@ -14,102 +14,30 @@
     reason = "a bench fails by panicking and prints its table"
 )]
 
+#[path = "bed/call.rs"]
+mod call;
+#[path = "bed/null_port.rs"]
+mod null_port;
 #[path = "../../../dataplane/forward/tests/forward/support.rs"]
 mod support;
 
 use std::fmt::Write as _;
 use std::time::Instant;
 
-use dataplane_abi::flow::{FlowKey, map_v4};
-use dataplane_abi::limits::{BATCH, Capacities};
-use dataplane_io::port::{Ecn, Flushed, PathError, PathSlot, Port, PortKind, RxMeta};
-use dataplane_io::xdp::{HEAD_BYTES, Head};
+use dataplane_abi::limits::BATCH;
+use dataplane_io::port::{Ecn, Port, RxMeta};
 use dataplane_srtp::Profile;
-use dataplane_wire::rtp::HeaderWriter;
-use dataplane_wire::seq;
 // The support of the tests uses these three.
 use dataplane_shm as _;
 use hmac as _;
 use sha1 as _;
 
-use crate::support::bed::Bed;
-use crate::support::call::{Call, MS};
-use crate::support::outgoing::{ids, seal};
+use crate::call::{burst, call_of, leave_out_cipher};
+use crate::null_port::NullPort;
+use crate::support::call::Call;
 
 /// 156.25 packets per second: a video of 1.5 Mbit/s.
 const PACKET_NS: u64 = 6_400_000;
-const FRAME: usize = 2048;
-/// Where a frame's payload begins, as in the AF_XDP port.
-const PAYLOAD_AT: usize = 128;
-
-/// Takes every frame and forgets it.
-struct NullPort {
-    inbox: Vec<(Vec<u8>, RxMeta)>,
-    frames: Vec<[u8; FRAME]>,
-    next: usize,
-    /// Heads by path, where they are written too.
-    heads: Vec<Head>,
-    head: usize,
-    committed: u32,
-}
-
-impl NullPort {
-    /// A port whose frames are used in turn: few stay in the cache as those of a copying AF_XDP port do, which the kernel gives
-    /// back at each flush; many do not, as those of a NIC.
-    fn new(frames: usize, paths: u16) -> Self {
-        let flow = |path: u16| FlowKey {
-            local: map_v4([10, 0, 0, 1]),
-            remote: map_v4([10, 1, 1, 1]),
-            local_port: 7000,
-            remote_port: 10_000 + path,
-            reserve: 0,
-        };
-        let heads = (0..paths).map(|path| Head::new(&flow(path), 0).unwrap()).collect();
-        Self { inbox: Vec::new(), frames: vec![[0; FRAME]; frames], next: 0, heads, head: 0, committed: 0 }
-    }
-}
-
-impl Port for NullPort {
-    fn kind(&self) -> PortKind {
-        PortKind::Simulated
-    }
-    fn receive(&mut self, max: usize) -> usize {
-        self.inbox.len().min(max)
-    }
-    fn packet(&self, index: usize) -> Option<(&[u8], RxMeta)> {
-        self.inbox.get(index).map(|(bytes, meta)| (bytes.as_slice(), *meta))
-    }
-    fn release(&mut self) {
-        self.inbox.clear();
-    }
-    fn open_path(&mut self, _: &FlowKey, _: u8, _: Ecn) -> Result<PathSlot, PathError> {
-        Ok(PathSlot(0))
-    }
-    fn close_path(&mut self, _: PathSlot) {}
-    fn tx_room(&self) -> usize {
-        1024
-    }
-    fn room_for(&mut self, _: PathSlot, _: usize) -> usize {
-        self.tx_room()
-    }
-    fn reserve(&mut self, path: PathSlot, len: usize) -> Option<&mut [u8]> {
-        self.head = path.0 as usize;
-        self.frames[self.next].get_mut(PAYLOAD_AT..PAYLOAD_AT + len)
-    }
-    fn commit(&mut self, len: usize) {
-        if let Some(head) = self.heads.get(self.head) {
-            let (front, payload) = self.frames[self.next].split_at_mut(PAYLOAD_AT);
-            let room = front.last_chunk_mut::<HEAD_BYTES>().unwrap();
-            std::hint::black_box(head.write(room, &payload[..len], true));
-        }
-        self.next = (self.next + 1) % self.frames.len();
-        self.committed += 1;
-    }
-    fn flush(&mut self) -> Flushed {
-        Flushed { frames: std::mem::take(&mut self.committed), errors: 0 }
-    }
-    fn reap(&mut self) {}
-}
 
 /// What is measured.
 #[derive(Clone, Copy)]
@@ -127,65 +55,6 @@ struct Figure {
     forwarded: u64,
 }
 
-/// One publisher and `receivers`, all of them watching.
-fn call_of(profile: Profile, receivers: usize) -> Call {
-    let slots = u32::try_from(receivers + 8).unwrap();
-    let capacities = Capacities { workers: 1, transports: slots, subscriptions: slots, ..Capacities::SMALL };
-    let mut call = Call::over(Bed::sized(1, capacities));
-    call.profile = profile;
-    let publisher = call.join(0);
-    let track = call.publish(publisher, true);
-    for _ in 0..receivers {
-        let who = call.join(0);
-        call.subscribe(who, &track);
-    }
-    call.run(300 * MS);
-    call.clients[publisher].outgoing[0].is_paused = true;
-    call.world.borrow_mut().clear();
-    call
-}
-
-/// The next frame of the publisher, VP8, in packets of `payload` bytes.
-fn burst(call: &mut Call, case: Case) -> Vec<Vec<u8>> {
-    let client = &mut call.clients[0];
-    let stream = &mut client.outgoing[0];
-    stream.picture_id = (stream.picture_id + 1) & 0x7fff;
-    stream.tl0 = stream.tl0.wrapping_add(1);
-    stream.rtp_ts = stream.rtp_ts.wrapping_add(3000);
-    let mut packets = Vec::new();
-    for at in 0..case.burst {
-        let [high, low] = (0x8000 | stream.picture_id).to_be_bytes();
-        let mut payload = vec![if at == 0 { 0x90 } else { 0x80 }, 0xF0, high, low, stream.tl0, stream.keyidx, 0x11];
-        payload.resize(case.payload, 0x5A);
-        let header = HeaderWriter {
-            marker: at + 1 == case.burst,
-            has_padding: false,
-            pt: stream.pt,
-            seq: seq::low16(stream.next),
-            timestamp: stream.rtp_ts,
-            ssrc: stream.ssrc,
-        };
-        let number = client.transport_seq.to_be_bytes();
-        client.transport_seq = client.transport_seq.wrapping_add(1);
-        let elements: [(u8, &[u8]); 3] =
-            [(ids::MID, stream.mid.as_bytes()), (ids::ABS_SEND_TIME, &[1, 2, 3]), (ids::TRANSPORT_SEQ, &number)];
-        packets.push(seal(&client.tx, stream.next, header, &elements, &payload));
-        stream.next += 1;
-    }
-    packets
-}
-
-#[cfg(null_cipher)]
-fn leave_out_cipher(is_out: bool) -> bool {
-    dataplane_forward::leave_out_cipher(is_out);
-    is_out
-}
-
-#[cfg(not(null_cipher))]
-fn leave_out_cipher(_: bool) -> bool {
-    false
-}
-
 /// The lower quartile: what the machine's other work disturbs least, and no single lucky round.
 fn typical(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
@@ -200,7 +69,7 @@ fn measure(call: &mut Call, receivers: usize, case: Case, rounds: usize, is_own_
         call.bed.advance(PACKET_NS * case.burst as u64);
         let (now, flow) = (call.bed.now, call.clients[0].flow);
         let meta = RxMeta { flow, arrival_ns: now.mono_ns, ecn: Ecn::default() };
-        port.inbox = burst(call, case).into_iter().map(|bytes| (bytes, meta)).collect();
+        port.inbox = burst(call, case.payload, case.burst).into_iter().map(|bytes| (bytes, meta)).collect();
         let is_without = leave_out_cipher(is_own_only || round % 2 == 1);
         let worker = &mut call.bed.workers[0];
         let began = Instant::now();

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -43,6 +44,12 @@ impl Report {
     #[must_use]
     pub fn start(name: &str) -> Self {
         Self { name: name.to_owned(), ok: true, checks: Vec::new(), machine: machine(), series: BTreeMap::new() }
+    }
+
+    /// What it is of.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Adds a check whose verdict the caller has formed.
@@ -136,6 +143,7 @@ fn machine() -> BTreeMap<&'static str, Value> {
         ("memory", field("/proc/meminfo", "MemTotal")),
         ("kernel", json!(read_trimmed("/proc/sys/kernel/osrelease"))),
         ("load_1min_before", load()),
+        ("unix_s", json!(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs()))),
     ])
 }
 

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `cargo xtask bench`: one workload per name, each a cargo command. Never run by `cargo xtask test`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use clap::Args;
+use serde_json::{Value, json};
 use tools_netlab::console;
+use tools_netlab::report::Report;
 
 use crate::{paths, shell};
 
@@ -17,7 +19,10 @@ Examples:
   cargo xtask bench forward --json out.json
   cargo xtask bench webinar --receivers 3000 --seconds 60 --json out.json
   cargo xtask bench peers --peers janus,rtpengine,floor --receivers 50,500 --json out.json
-  cargo xtask bench handshakes --bots 100,500";
+  cargo xtask bench handshakes --bots 100,500
+  cargo xtask bench guard
+  cargo xtask bench guard --bless
+  cargo xtask bench report --run";
 
 /// `cargo xtask bench`.
 #[derive(Args)]
@@ -67,6 +72,14 @@ const BENCHES: &[Bench] = &[
         program: None,
         cfg: Some("null_cipher"),
     },
+    Bench {
+        name: "guard",
+        shows: "regression guard: instructions of select, rewrite and egress, the cipher's ratio, as against guard.json",
+        source: "bench/pipeline/benches/guard.rs",
+        cargo: &["bench", "--profile", "release", "--locked", "-p", "bench-pipeline", "--bench", "guard"],
+        program: None,
+        cfg: Some("null_cipher"),
+    },
     scenario("webinar", "one speaker to 3000 receivers over a wire: nothing lost, CPU per packet, latency (root)"),
     scenario("meeting", "25 people who all see each other, as against a webinar of the same rate (root)"),
     scenario("rooms", "200 rooms of 3 people, as against a webinar of the same rate (root)"),
@@ -75,6 +88,14 @@ const BENCHES: &[Bench] = &[
     scenario("overload", "twice of what comes through: how much still does, and whether the audio is whole (root)"),
     peers("peers", "CPU per forwarded packet beside Janus, rtpengine and floor programs, in the same bed (root)"),
     peers("handshakes", "joins per second of one core: WebSocket, offer and answer, ICE, DTLS (root)"),
+    Bench {
+        name: "report",
+        shows: "docs/BENCHMARKS.md and its plots from target/bench/*.json; with --run, of fresh runs of all the others (root)",
+        source: "bench/report/src/main.rs",
+        cargo: &["build", "--release", "--locked", "-p", "bench-report"],
+        program: Some("millrace-report"),
+        cfg: None,
+    },
 ];
 
 /// A workload of `bench/scenarios`: in namespaces, with the real data plane.
@@ -145,10 +166,16 @@ pub(crate) fn main(options: &Options) -> Result<bool> {
         command.env("RUSTFLAGS", format!("--cfg {cfg}")).env("CARGO_TARGET_DIR", paths::target().join(cfg));
     }
     let Some(program) = bench.program else {
+        let report = Report::start(name);
         if let Some(file) = &options.json {
             command.env("MILLRACE_BENCH_JSON", std::path::absolute(file)?);
         }
-        return shell::run(command.args(&options.rest));
+        // What follows `--` is for the bench itself and not for cargo.
+        let is_green = shell::run(command.arg("--").args(&options.rest))?;
+        if let Some(file) = options.json.as_deref().filter(|_| is_green) {
+            wrap(report, file, &options.rest)?;
+        }
+        return Ok(is_green);
     };
     if !shell::run(&mut command)? {
         return Ok(false);
@@ -159,6 +186,17 @@ pub(crate) fn main(options: &Options) -> Result<bool> {
         command.arg("--json").arg(std::path::absolute(file)?);
     }
     shell::run(&mut command)
+}
+
+/// Puts a bare table of rows into a report, so that machine, load and command are beside it.
+fn wrap(mut report: Report, file: &Path, rest: &[String]) -> Result<()> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
+    let rows: Value = serde_json::from_str(&text).with_context(|| format!("{} is no JSON", file.display()))?;
+    let Some(count) = rows.as_array().map(Vec::len) else { return Ok(()) };
+    let words = ["cargo xtask bench".to_owned(), report.name().to_owned()];
+    report.note("command", json!(words.iter().chain(rest).collect::<Vec<_>>()));
+    report.note("rows", rows);
+    report.finish(Some(file), &format!("{count} rows")).map(drop)
 }
 
 #[cfg(test)]
@@ -173,6 +211,21 @@ mod tests {
     fn an_unknown_benchmark_is_refused_by_name() {
         let error = main(&asked("warp-drive")).expect_err("unknown");
         assert!(error.to_string().contains("warp-drive"));
+    }
+
+    #[test]
+    fn a_bare_table_gets_its_machine_and_command() {
+        let file = std::env::temp_dir().join(format!("xtask-bench-{}.json", std::process::id()));
+        std::fs::write(&file, "[{\"ns\": 1.5}]").expect("a file");
+        wrap(Report::start("fanout"), &file, &["--test".to_owned()]).expect("wrapped");
+        let text = std::fs::read_to_string(&file).expect("the file");
+        let report: Value = serde_json::from_str(&text).expect("JSON");
+        assert_eq!(report["series"]["rows"][0]["ns"], 1.5);
+        assert_eq!(report["series"]["command"], json!(["cargo xtask bench", "fanout", "--test"]));
+        assert!(report["machine"]["kernel"].is_string(), "{text}");
+        let _ = wrap(Report::start("fanout"), &file, &[]);
+        assert_eq!(std::fs::read_to_string(&file).expect("the file"), text, "a report stays as it is");
+        let _ = std::fs::remove_file(&file);
     }
 
     #[test]
