@@ -4,7 +4,7 @@
 //!
 //! ```text
 //!  compare ── systems ──┬── measure::table ─── millrace-dataplane, millrace-floor (a table of keys)
-//!   rounds, ratios      └── measure::webrtc ── server::janus ── client (ICE, DTLS, SRTP)
+//!   pairs, ratios       └── measure::webrtc ── server::janus ── client (ICE, DTLS, SRTP)
 //! ```
 #![forbid(unsafe_code)]
 
@@ -12,6 +12,8 @@ pub mod client;
 pub mod compare;
 pub mod floor;
 pub mod handshakes;
+pub mod largest;
 pub mod measure;
+pub mod progress;
 pub mod server;
 pub mod systems;

@@ -7,6 +7,7 @@ pub mod table;
 pub mod webrtc;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -57,6 +58,8 @@ pub struct Outcome {
     pub idle_rates: [f64; 2],
     /// Packets that the sink counted in the window.
     pub forwarded: u64,
+    /// What the publisher counted in the window, once for each receiver.
+    pub offered: u64,
     /// What the publisher counted, over the whole run.
     pub published: u64,
     /// What should have arrived: that, once for each receiver.
@@ -69,26 +72,39 @@ pub struct Outcome {
     pub latency: Value,
     /// Seconds until all receivers had joined; 0 where nobody joins.
     pub joining_s: f64,
+    /// How the server was started.
+    pub command: String,
 }
 
 impl Outcome {
+    /// Packets that the sink counted each second of the window.
+    #[must_use]
+    pub fn rate(&self) -> f64 {
+        as_f64(self.forwarded) / self.usage.seconds
+    }
+
     /// CPU of the server's threads for each forwarded packet, µs.
     #[must_use]
     pub fn process_us(&self) -> f64 {
-        as_f64(self.usage.process_ns) / 1000.0 / as_f64(self.forwarded.max(1))
+        as_f64(self.usage.process_ns) / 1000.0 / as_f64(self.carried())
     }
 
     /// Time that the core did not have left for each forwarded packet, µs: interrupts and kernel threads included.
     #[must_use]
     pub fn core_us(&self) -> f64 {
         let rate = f64::midpoint(self.idle_rates[0], self.idle_rates[1]);
-        self.usage.busy_by_spinner(rate) * self.usage.seconds * 1e6 / as_f64(self.forwarded.max(1))
+        self.usage.busy_by_spinner(rate) * self.usage.seconds * 1e6 / as_f64(self.carried())
     }
 
     /// Share of what was offered that did not arrive.
     #[must_use]
     pub fn loss(&self) -> f64 {
         1.0 - as_f64(self.delivered) / as_f64(self.expected.max(1))
+    }
+
+    /// Packets of the window that were asked for: what a server sends beyond them makes it no cheaper.
+    fn carried(&self) -> u64 {
+        self.forwarded.min(self.offered).max(1)
     }
 
     /// How far the calibrations lie apart, in percent.
@@ -102,7 +118,8 @@ impl Outcome {
     pub fn figures(&self) -> Value {
         json!({
             "process_us": self.process_us(), "core_us": self.core_us(), "window_s": self.usage.seconds,
-            "busy_by_process": self.usage.busy_by_process(), "forwarded": self.forwarded,
+            "busy_by_process": self.usage.busy_by_process(), "forwarded": self.forwarded, "offered": self.offered,
+            "process_ticks": self.usage.process_ticks, "command": self.command,
             "published": self.published, "expected": self.expected, "delivered": self.delivered, "loss": self.loss(),
             "samples": {"right": self.samples[0], "wrong": self.samples[1], "by": "webrtc-srtp"},
             "calibration": {"loops_per_second": self.idle_rates, "drift_percent": self.drift_percent()},
@@ -124,6 +141,15 @@ pub(crate) struct Window {
     usage: Usage,
     times: [u64; 2],
     forwarded: u64,
+    published: u64,
+}
+
+/// What a driver knows at the end.
+pub(crate) struct Done<'d> {
+    pub(crate) published: &'d Published,
+    pub(crate) samples: [u64; 2],
+    pub(crate) joining_s: f64,
+    pub(crate) command: String,
 }
 
 impl Place {
@@ -144,14 +170,17 @@ impl Place {
         Ok(Self { bed, sink, spinner, idle_rate })
     }
 
-    /// Warms up and measures; media flows.
-    pub(crate) fn watch(&self, setup: &Setup<'_>, pid: i32) -> Result<Window> {
+    /// Warms up and measures; media flows, and `count` always says how many packets the publisher has sent.
+    pub(crate) fn watch(&self, setup: &Setup<'_>, pid: i32, count: &AtomicU64) -> Result<Window> {
         std::thread::sleep(Duration::from_secs(setup.warm_up));
+        let published = count.load(Ordering::Relaxed);
         let (before, began) = (self.sink.rtp()?, mono_ns());
         let meter = Meter::start(&self.spinner, pid)?;
         std::thread::sleep(Duration::from_secs(setup.seconds));
         let usage = meter.stop()?;
-        Ok(Window { usage, times: [began, mono_ns()], forwarded: self.sink.rtp()? - before })
+        let forwarded = self.sink.rtp()? - before;
+        let published = count.load(Ordering::Relaxed) - published;
+        Ok(Window { usage, times: [began, mono_ns()], forwarded, published })
     }
 
     /// Until nothing has come for a while.
@@ -169,14 +198,8 @@ impl Place {
     }
 
     /// Sums up; the server is gone.
-    pub(crate) fn finish(
-        self,
-        setup: &Setup<'_>,
-        window: &Window,
-        published: &Published,
-        samples: [u64; 2],
-        joining_s: f64,
-    ) -> Result<Outcome> {
+    pub(crate) fn finish(self, setup: &Setup<'_>, window: &Window, done: Done<'_>) -> Result<Outcome> {
+        let Done { published, samples, joining_s, command } = done;
         let after = self.spinner.calibrate(CALIBRATION)?;
         let arrivals = self.sink.arrivals()?;
         let latency = latency::of(&published.probes, &arrivals, window.times[0], window.times[1])?;
@@ -184,12 +207,14 @@ impl Place {
             usage: window.usage,
             idle_rates: [self.idle_rate, after],
             forwarded: window.forwarded,
+            offered: window.published * u64::from(setup.receivers),
             published: published.total(),
             expected: published.total() * u64::from(setup.receivers),
             delivered: delivered(&self.sink.streams()?, published.total()),
             samples,
             latency: latency::figures(&latency),
             joining_s,
+            command,
         })
     }
 }

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The systems by name, what each needs, and one run of each.
+//! The systems by name, what each needs, who is held against whom, and one run of each.
+
+use std::path::Path;
+use std::process::Command;
 
 use anyhow::Result;
 use tools_netlab::install;
@@ -27,6 +30,53 @@ pub enum System {
     Rtpengine,
 }
 
+/// A peer, and which of our servers it is held against.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Duel {
+    /// The other one.
+    pub peer: System,
+    /// Ours.
+    pub ours: System,
+    /// How many times less CPU for each forwarded packet ours must need.
+    pub bar: Option<f64>,
+}
+
+impl Duel {
+    const fn xdp(peer: System, bar: Option<f64>) -> Self {
+        Self { peer, ours: System::Millrace, bar }
+    }
+
+    const fn uring(peer: System, bar: Option<f64>) -> Self {
+        Self { peer, ours: System::MillraceUring, bar }
+    }
+
+    /// As reports name it.
+    #[must_use]
+    pub fn name(self) -> String {
+        if self.ours == System::Millrace {
+            self.peer.name().to_owned()
+        } else {
+            format!("{}.by_{}", self.peer.name(), self.ours.name())
+        }
+    }
+
+    /// The duels that a word of `--peers` means; `None` for a word that means nothing.
+    #[must_use]
+    pub fn of(word: &str) -> Option<&'static [Self]> {
+        const JANUS: [Duel; 2] = [Duel::xdp(System::Janus, Some(20.0)), Duel::xdp(System::JanusLoop, Some(20.0))];
+        const RTPENGINE: [Duel; 1] = [Duel::xdp(System::Rtpengine, None)];
+        const FLOOR: [Duel; 2] = [Duel::xdp(System::FloorSendmmsg, Some(2.0)), Duel::xdp(System::FloorGso, None)];
+        const URING: [Duel; 2] = [Duel::uring(System::FloorSendmmsg, Some(1.5)), Duel::uring(System::FloorGso, None)];
+        Some(match word {
+            "janus" => &JANUS,
+            "rtpengine" => &RTPENGINE,
+            "floor" => &FLOOR,
+            "uring" => &URING,
+            _ => return None,
+        })
+    }
+}
+
 impl System {
     /// As tables and reports name it.
     #[must_use]
@@ -42,26 +92,32 @@ impl System {
         }
     }
 
-    /// The systems that a word of `--peers` means; `None` for a word that means nothing.
-    #[must_use]
-    pub fn of(word: &str) -> Option<&'static [Self]> {
-        Some(match word {
-            "janus" => &[Self::Janus, Self::JanusLoop],
-            "rtpengine" => &[Self::Rtpengine],
-            "floor" => &[Self::FloorSendmmsg, Self::FloorGso],
-            "uring" => &[Self::MillraceUring],
-            _ => return None,
-        })
+    /// The Debian package that it comes from.
+    const fn package(self) -> Option<&'static str> {
+        match self {
+            Self::Janus | Self::JanusLoop => Some(janus::PACKAGE),
+            Self::Rtpengine => Some(rtpengine::PACKAGE),
+            Self::Millrace | Self::MillraceUring | Self::FloorSendmmsg | Self::FloorGso => None,
+        }
     }
 
-    /// How many times less CPU for each forwarded packet we must need.
+    /// Its version: the package's, or what our own program says.
     #[must_use]
-    pub fn bar(self) -> Option<f64> {
-        match self {
-            Self::Janus | Self::JanusLoop => Some(20.0),
-            Self::FloorSendmmsg => Some(2.0),
-            Self::Millrace | Self::MillraceUring | Self::FloorGso | Self::Rtpengine => None,
+    pub fn version(self, programs: &Path) -> String {
+        let mut command = match (self.package(), self) {
+            (Some(package), _) => {
+                let mut query = Command::new("dpkg-query");
+                query.args(["-W", "-f", "${Package} ${Version}", package]);
+                query
+            }
+            (None, Self::FloorSendmmsg | Self::FloorGso) => Command::new(programs.join("millrace-floor")),
+            (None, _) => Command::new(programs.join("millrace-dataplane")),
+        };
+        if self.package().is_none() {
+            command.arg("--version");
         }
+        let output = command.output().map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+        output.ok().filter(|text| !text.is_empty()).unwrap_or_else(|| "unknown".to_owned())
     }
 
     /// Installs what it needs.
@@ -69,11 +125,7 @@ impl System {
     /// # Errors
     /// When that cannot be had; the message is the reason to skip it.
     pub fn install(self) -> Result<()> {
-        match self {
-            Self::Janus | Self::JanusLoop => install::ensure_apt(&[janus::PACKAGE]),
-            Self::Rtpengine => install::ensure_apt(&[rtpengine::PACKAGE]),
-            Self::Millrace | Self::MillraceUring | Self::FloorSendmmsg | Self::FloorGso => Ok(()),
-        }
+        self.package().map_or(Ok(()), |package| install::ensure_apt(&[package]))
     }
 
     /// Runs it once.

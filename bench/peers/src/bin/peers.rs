@@ -3,14 +3,17 @@
 //! second. `cargo xtask bench peers` and `bench handshakes` build what they need and start it.
 #![forbid(unsafe_code)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use bench_peers::compare;
+use bench_peers::compare::{self, Bench};
 use bench_peers::measure::Setup;
-use bench_peers::systems::System;
+use bench_peers::progress::{Progress, minutes};
+use bench_peers::systems::Duel;
+use bench_trafficgen::media::Shape;
 use clap::Parser;
 use dataplane_table::Cipher;
 use serde_json::json;
@@ -19,6 +22,9 @@ use tools_netlab::{console, registry};
 
 #[global_allocator]
 static GLOBAL: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// What a run takes beside its window: bed, calibrations, warming up, draining.
+const BESIDE_WINDOW: Duration = Duration::from_secs(5);
 
 /// Measurements in namespaces on this machine: the server on core 1, everything else on core 0. Needs root.
 #[derive(Parser)]
@@ -62,11 +68,11 @@ struct Args {
     /// Numbers of receivers. Of the largest, as many as the peer carries with at most 0.1 % of loss.
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "50,500")]
     receivers: Vec<u32>,
-    /// Rounds: each runs every system once.
+    /// Pairs of runs, ours and the peer's in turn, for each peer and number of receivers.
     #[arg(long, value_name = "N", default_value_t = 5)]
     pairs: u32,
     /// Length of each measured window.
-    #[arg(long, value_name = "N", default_value_t = 6)]
+    #[arg(long, value_name = "N", default_value_t = 5)]
     seconds: u64,
     /// aes128gcm, aes256gcm or sha1: offered and taken by everybody.
     #[arg(long, value_name = "NAME", default_value = "aes128gcm")]
@@ -115,36 +121,67 @@ fn run(args: &Args) -> Result<bool> {
     report.note("command", json!(std::env::args().collect::<Vec<_>>()));
     let cipher = cipher(&args.cipher)?;
     report.note("cipher", cipher.name());
-    let peers = peers(args, &mut report)?;
-    let mut setup =
-        Setup { receivers: 0, cipher, warm_up: 2, seconds: args.seconds, programs: &programs, folder: &folder };
+    report.note("media", json!({"video": format!("{:?}", Shape::VIDEO), "audio": format!("{:?}", Shape::AUDIO)}));
+    let duels = duels(args, &mut report)?;
+    let systems = duels.iter().flat_map(|duel| [duel.ours, duel.peer]);
+    let versions: BTreeMap<_, _> = systems.map(|system| (system.name(), system.version(&programs))).collect();
+    report.note("versions", json!(versions));
+    let setup = Setup { receivers: 0, cipher, warm_up: 2, seconds: args.seconds, programs: &programs, folder: &folder };
+    let receivers: BTreeSet<u32> = args.receivers.iter().copied().filter(|receivers| *receivers > 0).collect();
+    ensure!(!receivers.is_empty() && args.pairs > 0, "--receivers and --pairs want numbers above 0");
+    let mut progress = plan(args, &duels, &receivers);
+    let mut bench =
+        Bench { report: &mut report, progress: &mut progress, pairs: args.pairs as usize, runs: BTreeMap::new() };
     compare::heading();
-    let most = args.receivers.iter().max().copied().context("--receivers: no number")?;
-    for receivers in &args.receivers {
-        setup.receivers = *receivers;
-        // Peers that carry equally many are measured together.
-        let mut by_receivers: BTreeMap<u32, Vec<System>> = BTreeMap::new();
-        for peer in &peers {
-            let carried = if *receivers == most { compare::largest(*peer, &setup)? } else { *receivers };
-            by_receivers.entry(carried).or_default().push(*peer);
-        }
-        for (receivers, peers) in by_receivers {
-            compare::rounds(&mut report, &peers, &Setup { receivers, ..setup }, args.pairs)?;
-        }
+    for duel in &duels {
+        compare(&mut bench, *duel, &setup, &receivers);
     }
     let _ = std::fs::remove_dir_all(&folder);
-    report.finish(args.json.as_deref(), &format!("{} peers, {} rounds", peers.len(), args.pairs))
+    report.finish(args.json.as_deref(), &format!("{} comparisons of {} pairs", duels.len(), args.pairs))
 }
 
-/// The systems that are asked for and can be had; why others are left out is printed and noted.
-fn peers(args: &Args, report: &mut Report) -> Result<Vec<System>> {
+/// One duel with each number of receivers. With the largest, as many as the peer carries; not at all where a smaller number
+/// did not come to an end.
+fn compare(bench: &mut Bench<'_>, duel: Duel, setup: &Setup<'_>, receivers: &BTreeSet<u32>) {
+    let mut carried = 0;
+    for count in receivers {
+        let setup = Setup { receivers: *count, ..*setup };
+        if Some(count) == receivers.last() {
+            bench.duel_at_largest(duel, &setup, carried);
+        } else if bench.duel(duel, &setup) {
+            carried = *count;
+        } else {
+            let name = format!("{}.{count}", duel.name());
+            bench.report.check(format!("{name}.larger_numbers"), "not tried: see this number", "", "= tried", false);
+            return;
+        }
+    }
+}
+
+/// Says how long it will take.
+fn plan(args: &Args, duels: &[Duel], receivers: &BTreeSet<u32>) -> Progress {
+    let count = u32::try_from(duels.len() * receivers.len()).unwrap_or(u32::MAX);
+    // Each largest number is probed at least once.
+    let probes = u32::try_from(duels.len()).unwrap_or(u32::MAX);
+    let runs = count.saturating_mul(2 * args.pairs).saturating_add(probes);
+    let progress = Progress::new(runs, Duration::from_secs(args.seconds) + BESIDE_WINDOW);
+    console::line(&format!(
+        "  {count} comparisons, {} pairs each: {runs} runs, about {}; more where a peer does not carry all receivers",
+        args.pairs,
+        minutes(progress.left())
+    ));
+    progress
+}
+
+/// The duels that are asked for and can be had; why others are left out is printed and noted.
+fn duels(args: &Args, report: &mut Report) -> Result<Vec<Duel>> {
     let mut found = Vec::new();
     let mut skip = |name: &str, why: String| {
         console::line(&format!("SKIPPED: {name}: {why}"));
         report.note(format!("{name}.skipped"), why);
     };
     for word in &args.peers {
-        let Some(systems) = System::of(word) else {
+        let Some(duels) = Duel::of(word) else {
             match (word.as_str(), &args.mediasoup_worker) {
                 ("mediasoup", None) => skip(word, "no worker is given (--mediasoup-worker PATH)".to_owned()),
                 ("mediasoup", Some(_)) => skip(word, "its worker cannot be driven yet".to_owned()),
@@ -152,10 +189,10 @@ fn peers(args: &Args, report: &mut Report) -> Result<Vec<System>> {
             }
             continue;
         };
-        for system in systems {
-            match system.install() {
-                Ok(()) => found.push(*system),
-                Err(error) => skip(system.name(), format!("{error:#}")),
+        for duel in duels {
+            match duel.peer.install() {
+                Ok(()) => found.push(*duel),
+                Err(error) => skip(duel.peer.name(), format!("{error:#}")),
             }
         }
     }

@@ -4,7 +4,7 @@
 
 use std::net::{Ipv4Addr, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow};
@@ -16,7 +16,7 @@ use bench_trafficgen::session::{self, End};
 use webrtc_srtp::context::Context;
 
 use super::webrtc::SOURCES;
-use super::{Outcome, Place, RECEIVER_PORT, Setup, stride};
+use super::{Done, Outcome, Place, RECEIVER_PORT, Setup, stride};
 use crate::client::media::{Published, Stream};
 use crate::client::webrtc::Samples;
 use crate::server::rtpengine::{Agreed, Rtpengine};
@@ -53,10 +53,11 @@ pub fn run_rtpengine(setup: &Setup<'_>) -> Result<Outcome> {
     }
     let joining_s = began.elapsed().as_secs_f64();
     let (stop, done, samples) = (AtomicBool::new(false), AtomicBool::new(false), Arc::new(Samples::default()));
+    let count = AtomicU64::new(0);
     let (window, published) = std::thread::scope(|scope| {
         let checking = scope.spawn(|| check(sampled, &samples, &done));
-        let sending = scope.spawn(|| publish(publishing, &stop));
-        let window = place.watch(setup, server.pid());
+        let sending = scope.spawn(|| publish(publishing, &stop, &count));
+        let window = place.watch(setup, server.pid(), &count);
         stop.store(true, Ordering::Relaxed);
         let published = sending.join();
         place.drain();
@@ -64,13 +65,14 @@ pub fn run_rtpengine(setup: &Setup<'_>) -> Result<Outcome> {
         let _ = checking.join();
         (window, published)
     });
+    let command = server.command().to_owned();
     drop(server);
     let published = published.map_err(|_| anyhow!("the generator panicked"))??;
-    let [right, wrong] = [
+    let samples = [
         samples.right.load(Ordering::Relaxed),
         samples.wrong.load(Ordering::Relaxed) + samples.unopened.load(Ordering::Relaxed),
     ];
-    place.finish(setup, &window?, &published, [right, wrong], joining_s)
+    place.finish(setup, &window?, Done { published: &published, samples, joining_s, command })
 }
 
 /// A socket with a session for each stream; the n-th is bound to `RECEIVER_PORT + 2 n`.
@@ -87,8 +89,8 @@ fn legs(agreed: &[Agreed], address: Ipv4Addr, setup: &Setup<'_>, end: End) -> Re
         .collect()
 }
 
-/// Publishes until `stop` is set.
-fn publish(mut legs: Vec<Leg>, stop: &AtomicBool) -> Result<Published> {
+/// Publishes until `stop` is set; `count` always says how many packets have left.
+fn publish(mut legs: Vec<Leg>, stop: &AtomicBool, count: &AtomicU64) -> Result<Published> {
     let began = Instant::now();
     let mut streams: Vec<Stream> = SOURCES.iter().map(|source| Stream::new(*source, began)).collect();
     let mut published = Published::default();
@@ -102,6 +104,7 @@ fn publish(mut legs: Vec<Leg>, stop: &AtomicBool) -> Result<Published> {
                 let sealed = leg.session.encrypt_rtp(&packet).context("seal a packet")?;
                 if leg.socket.send(&sealed).is_ok() {
                     published.count(source);
+                    count.fetch_add(1, Ordering::Relaxed);
                 }
             }
         }

@@ -13,8 +13,9 @@ use bench_trafficgen::sender::{Options, Sender, Sent};
 use dataplane_table::{PublisherGroup, ReceiverGroup, Table, TrackEntry};
 use tools_netlab::process::Process;
 
-use super::{Outcome, Place, RECEIVER_PORT, Setup, stride};
+use super::{Done, Outcome, Place, RECEIVER_PORT, Setup, stride};
 use crate::client::media::Published;
+use crate::server::words;
 
 const START_LIMIT: Duration = Duration::from_secs(20);
 /// For next hops that a server looks up after it has started.
@@ -60,6 +61,7 @@ pub fn run(program: Program, setup: &Setup<'_>) -> Result<Outcome> {
     ensure!(path.exists(), "{} is not built", path.display());
     let mut command: Command = place.bed.server.command("taskset");
     command.args(["-c", &SERVER_CPU.to_string()]).arg(path).arg("--table").arg(&file).args(program.options);
+    let line = words(&command);
     let mut server = Process::spawn(command, &setup.folder.join("server.log"), false)?;
     server.wait_for_text(program.ready, START_LIMIT)?;
     std::thread::sleep(SETTLE);
@@ -69,7 +71,7 @@ pub fn run(program: Program, setup: &Setup<'_>) -> Result<Outcome> {
     let (window, sent, verdict) = std::thread::scope(|scope| {
         let checking = scope.spawn(|| verifier.run(&done));
         let sending = scope.spawn(|| sender.run(&stop, &count));
-        let window = place.watch(setup, server.pid());
+        let window = place.watch(setup, server.pid(), &count);
         stop.store(true, Ordering::Relaxed);
         let sent = sending.join();
         place.drain();
@@ -81,7 +83,8 @@ pub fn run(program: Program, setup: &Setup<'_>) -> Result<Outcome> {
     let window = window.with_context(|| format!("{} said: {log}", program.file))?;
     let sent = sent.map_err(|_| anyhow!("the generator panicked"))?;
     let verdict = verdict.map_err(|_| anyhow!("the verifier panicked"))?;
-    place.finish(setup, &window, &published(&sent), [verdict.right, verdict.wrong], 0.0)
+    let samples = [verdict.right, verdict.wrong];
+    place.finish(setup, &window, Done { published: &published(&sent), samples, joining_s: 0.0, command: line })
 }
 
 fn published(sent: &Sent) -> Published {

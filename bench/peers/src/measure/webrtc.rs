@@ -16,7 +16,7 @@ use dataplane_table::Cipher;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::{Outcome, Place, RECEIVER_PORT, Setup};
+use super::{Done, Outcome, Place, RECEIVER_PORT, Setup};
 use crate::client::endpoint::Endpoint;
 use crate::client::media::{Published, Source};
 use crate::client::webrtc::{Samples, Stage, publish, receive};
@@ -33,6 +33,7 @@ struct Call {
     receivers: Vec<JoinHandle<Result<()>>>,
     stage: watch::Sender<Stage>,
     samples: Arc<Samples>,
+    count: Arc<AtomicU64>,
     joining_s: f64,
 }
 
@@ -49,7 +50,7 @@ pub fn run_janus(threads: Threads, setup: &Setup<'_>) -> Result<Outcome> {
         .build()?;
     let mut call = runtime.block_on(join(&place.bed, threads, setup))?;
     call.stage.send_replace(Stage::Sending);
-    let window = place.watch(setup, call.janus.pid());
+    let window = place.watch(setup, call.janus.pid(), &call.count);
     call.stage.send_replace(Stage::Draining);
     place.drain();
     call.stage.send_replace(Stage::Over);
@@ -57,10 +58,12 @@ pub fn run_janus(threads: Threads, setup: &Setup<'_>) -> Result<Outcome> {
     for receiver in call.receivers {
         runtime.block_on(receiver)?.context("a receiver")?;
     }
+    let command = call.janus.command().to_owned();
     drop(call.janus);
     let samples = [&call.samples.right, &call.samples.wrong, &call.samples.unopened];
     let [right, wrong, unopened] = samples.map(|counter| counter.load(Ordering::Relaxed));
-    place.finish(setup, &window?, &published, [right, wrong + unopened], call.joining_s)
+    let samples = [right, wrong + unopened];
+    place.finish(setup, &window?, Done { published: &published, samples, joining_s: call.joining_s, command })
 }
 
 async fn join(bed: &Bed, threads: Threads, setup: &Setup<'_>) -> Result<Call> {
@@ -73,7 +76,7 @@ async fn join(bed: &Bed, threads: Threads, setup: &Setup<'_>) -> Result<Call> {
     let feed = janus.publish(&mut endpoint, &SOURCES).await?;
     same_profile(&mut endpoint, setup.cipher)?;
     let count = Arc::new(AtomicU64::new(0));
-    let publisher = tokio::spawn(publish(endpoint, Arc::clone(&sources), count, stages.clone()));
+    let publisher = tokio::spawn(publish(endpoint, Arc::clone(&sources), Arc::clone(&count), stages.clone()));
     let samples = Arc::new(Samples::default());
     let mut receivers = Vec::new();
     let began = Instant::now();
@@ -88,7 +91,7 @@ async fn join(bed: &Bed, threads: Threads, setup: &Setup<'_>) -> Result<Call> {
     let joining_s = began.elapsed().as_secs_f64();
     // What joining leaves behind is over before anything is measured.
     tokio::time::sleep(Duration::from_secs(1)).await;
-    Ok(Call { janus, publisher, receivers, stage, samples, joining_s })
+    Ok(Call { janus, publisher, receivers, stage, samples, count, joining_s })
 }
 
 fn socket(namespace: &tools_netlab::netns::Namespace, address: Ipv4Addr) -> Result<UdpSocket> {

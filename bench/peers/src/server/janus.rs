@@ -43,6 +43,7 @@ pub enum Threads {
 /// A running Janus.
 pub struct Janus {
     process: Process,
+    command: String,
     api: Api,
 }
 
@@ -67,6 +68,7 @@ impl Janus {
         std::fs::write(etc.join("janus.transport.websockets.jcfg"), ws)?;
         let mut command = server.command("taskset");
         command.args(["-c", &cpu.to_string(), "janus", "-o", "-F"]).arg(&etc).arg("-C").arg(etc.join("janus.jcfg"));
+        let line = super::words(&command);
         let mut process = Process::spawn(command, &folder.join("janus.log"), false)?;
         process.wait_for_text("WebSockets thread started", START_LIMIT).context("janus")?;
         let stream = clients.inside(|| Ok(TcpStream::connect((address, API_PORT))?)).context("the API of janus")?;
@@ -76,7 +78,13 @@ impl Janus {
         let room = json!({"request": "create", "room": ROOM, "publishers": 2, "bitrate": 0, "fir_freq": 0,
             "audiocodec": "opus", "videocodec": "vp8", "audiolevel_event": false, "notify_joining": false});
         api.ask(handle, room, None).await.context("create a room")?;
-        Ok(Self { process, api })
+        Ok(Self { process, command: line, api })
+    }
+
+    /// How it was started.
+    #[must_use]
+    pub fn command(&self) -> &str {
+        &self.command
     }
 
     /// Its process.

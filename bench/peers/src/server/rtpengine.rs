@@ -33,6 +33,7 @@ const START_LIMIT: Duration = Duration::from_secs(15);
 /// A running rtpengine.
 pub struct Rtpengine {
     process: Process,
+    command: String,
     ng: UdpSocket,
     cookies: u64,
     address: Ipv4Addr,
@@ -64,6 +65,7 @@ impl Rtpengine {
         command.args(["-c", &cpu.to_string(), "rtpengine", "--config-file=none", "--table=-1", "--num-threads=1"]);
         command.args(["--foreground", "--log-stderr", "--log-level=5", "--port-min=20000", "--port-max=60000"]);
         command.args([&format!("--interface={address}"), &format!("--listen-ng={address}:{NG_PORT}")]);
+        let line = super::words(&command);
         let process = Process::spawn(command, &folder.join("rtpengine.log"), false)?;
         let ng = clients.inside(|| {
             let socket = UdpSocket::bind("0.0.0.0:0")?;
@@ -71,13 +73,19 @@ impl Rtpengine {
             Ok(socket)
         })?;
         ng.set_read_timeout(Some(Duration::from_millis(200)))?;
-        let mut rtpengine = Self { process, ng, cookies: 0, address: address.parse()?, cipher };
+        let mut rtpengine = Self { process, command: line, ng, cookies: 0, address: address.parse()?, cipher };
         let until = std::time::Instant::now() + START_LIMIT;
         while let Err(error) = rtpengine.ask("ping", BTreeMap::new()) {
             ensure!(std::time::Instant::now() < until, "rtpengine: {error:#}: {}", rtpengine.process.log_tail(5));
         }
         rtpengine.ng.set_read_timeout(Some(PATIENCE))?;
         Ok(rtpengine)
+    }
+
+    /// How it was started.
+    #[must_use]
+    pub fn command(&self) -> &str {
+        &self.command
     }
 
     /// Its process.
