@@ -86,6 +86,8 @@ impl Worker {
             leg.say_sent(durable);
         }
         self.check_consent(leg_slot, now);
+        // Before the first packet: a port may need time to find the way, and would send the first ones by another one.
+        let _ = self.active_path(leg_slot, port);
         if has_ingress {
             self.publisher_reports(port, leg_slot, is_report_due, now, progress);
         }

@@ -174,17 +174,29 @@ impl Netlink {
 
     /// What the kernel knows of a neighbour now.
     pub(super) fn neighbour(&mut self, interface: u32, neighbour: [u8; 16]) -> Option<[u8; 6]> {
+        self.neighbour_entry(interface, neighbour).as_ref().and_then(link_address)
+    }
+
+    fn neighbour_entry(&mut self, interface: u32, neighbour: [u8; 16]) -> Option<NeighbourMessage> {
         let mut question = neighbour_message(interface, neighbour);
         question.header.state = NeighbourState::None;
         match self.request(RouteNetlinkMessage::GetNeighbour(question), 0) {
-            Ok(Some(RouteNetlinkMessage::NewNeighbour(answer))) => link_address(&answer),
+            Ok(Some(RouteNetlinkMessage::NewNeighbour(answer))) => Some(answer),
             _ => None,
         }
     }
 
     /// Asks the kernel to find the neighbour and to go on asking for it (NTF_EXT_MANAGED, Linux ≥ 5.16), or no longer to. A
     /// kernel that cannot is asked once (NTF_USE): the caller asks again from time to time.
+    ///
+    /// An operator's permanent entry stays as it is. Both requests would take its permanence, and its address is then no longer
+    /// believed (Linux net/core/neighbour.c `__neigh_update`: `new = old & ~NUD_PERMANENT`): until an answer to ARP, sockets lose
+    /// what the neighbour's queue does not hold.
     pub(super) fn manage(&mut self, interface: u32, neighbour: [u8; 16], is_managed: bool) -> io::Result<()> {
+        let entry = self.neighbour_entry(interface, neighbour);
+        if entry.is_some_and(|entry| entry.header.state == NeighbourState::Permanent) {
+            return Ok(());
+        }
         let flags = NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE;
         let mut wish = neighbour_message(interface, neighbour);
         if is_managed {

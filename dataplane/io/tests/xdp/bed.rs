@@ -48,6 +48,13 @@ pub(crate) fn run(line: &str) -> bool {
     command.args(words).stdout(std::process::Stdio::null()).status().is_ok_and(|status| status.success())
 }
 
+/// What a command prints.
+pub(crate) fn output(line: &str) -> String {
+    let mut words = line.split(' ');
+    let output = Command::new(words.next().unwrap()).args(words).output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
 fn isolate() -> Option<String> {
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).ok()?;
     Some(format!("/proc/{}/task/{}/ns/net", std::process::id(), nix::unistd::gettid()))

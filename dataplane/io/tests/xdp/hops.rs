@@ -6,7 +6,7 @@ use dataplane_io::nexthop::{NextHops, Unserved};
 use dataplane_io::port::{Ecn, PathSlot, Port};
 use dataplane_io::xdp::{Mode, XdpPort, setup};
 
-use crate::bed::{FAR_V4, NEAR_V4, NEAR_V6, PORT, Side, eventually, flow, on_a_bed, run};
+use crate::bed::{FAR_V4, NEAR_V4, NEAR_V6, PORT, Side, eventually, flow, on_a_bed, output, run};
 use crate::packets::open_served;
 
 /// Where frames of a path go: what a raw look at the far end would say, told by the far end's socket.
@@ -83,6 +83,24 @@ fn a_neighbour_that_changes_or_goes_is_followed() {
         eventually("a neighbour that does not answer is not served", || !serves(port, path));
         bed.far("ip link set far arp on");
         eventually("it answers again", || serves(port, path));
+    });
+}
+
+#[test]
+fn a_permanent_neighbour_stays_permanent() {
+    on_a_bed(1, |bed| {
+        bed.far("ip link set far address 02:00:00:00:00:78");
+        // The far end would not answer if it were asked.
+        bed.far("ip link set far arp off");
+        assert!(run("ip neigh replace 10.9.0.2 lladdr 02:00:00:00:00:78 dev near nud permanent"));
+        let is_permanent = || output("ip neigh show 10.9.0.2 dev near").contains("PERMANENT");
+        {
+            let side = Side::raise(Mode::Native, 1, 1);
+            let mut opened = side.open();
+            open_served(&mut opened.ports[0], &flow(NEAR_V4, FAR_V4, PORT, 9), 0, 0);
+            assert!(is_permanent(), "while it is used");
+        }
+        assert!(is_permanent(), "when it is let go");
     });
 }
 
