@@ -11,6 +11,16 @@
 //! A group's sums are reduced lane by lane and meet the next group's first vector, so that the key's table ends at
 //! H^19 whatever the length. Additional data is hashed into the first block; the block of lengths takes the first spare
 //! lane of the last vector.
+//!
+//! **What the ports allow** (Zen 4 at 3.67 GHz, AVX-512, measured instruction by instruction): an AES round of a vector
+//! takes 1 cycle, a field product 2 of one pipe that AES uses too, and mixtures add up to rounds + products. So a vector
+//! of AES-128 takes 14 cycles, 1200 bytes (19 vectors) at least 266, which is 73 ns. The kernel takes 123 to 127, with one
+//! key and one frame as with 3000 keys and 64 frames: what is lost is latency between packets and groups, not memory.
+//! AES-128 keeps everything in registers; AES-256 does not (15 round keys), and takes 147.
+//!
+//! Tried there without gain: asking for the next frame's lines for writing (138 → 134 and 127 → 136 ns), and letting the
+//! additional data join one group later, so that its load need not wait for the stores of the header (126 → 133 ns; 160
+//! bytes 55 → 54).
 
 use core::arch::x86_64::{
     __m128i, _mm_clmulepi64_si128, _mm_set_epi8, _mm_set_epi64x, _mm_shuffle_epi32, _mm_xor_si128,
