@@ -11,7 +11,7 @@ use core::sync::atomic::AtomicU64;
 use std::os::fd::BorrowedFd;
 
 use dataplane_abi::pod::SharedRecord;
-use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
 
 /// A mapping; unmapped when dropped.
 #[derive(Debug)]
@@ -35,7 +35,18 @@ impl Mapping {
         let access = if writable { ProtFlags::READ | ProtFlags::WRITE } else { ProtFlags::READ };
         // SAFETY: the kernel picks the address, so the mapping overlaps nothing because it is fresh.
         let start = unsafe { mmap(core::ptr::null_mut(), bytes, access, MapFlags::SHARED, fd, 0)? };
+        // A wish: the machine grants it where /sys/kernel/mm/transparent_hugepage/shmem_enabled says `advise`.
+        // SAFETY: the advice changes no content, because it only says how large the pages may be.
+        let _ = unsafe { madvise(start, bytes, Advice::LinuxHugepage) };
         Self::over(start.cast(), bytes, writable)
+    }
+
+    /// Has the kernel fill in the pages of `len` bytes from `offset` on, as writing to each would, in one call: a page costs a fifth
+    /// of what it costs to run into it. Nothing happens where they do not lie inside, or on a kernel before 5.14.
+    pub fn populate(&self, offset: usize, len: usize) {
+        let Some(start) = self.at(offset, len, 1).filter(|_| self.writable) else { return };
+        // SAFETY: the advice changes no content, because the pages of a shared mapping are filled in as they are in the file.
+        let _ = unsafe { madvise(start.as_ptr().cast(), len, Advice::LinuxPopulateWrite) };
     }
 
     /// Maps anonymous memory of this process; pages are taken when first touched.

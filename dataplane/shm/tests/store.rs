@@ -3,6 +3,7 @@
 #![cfg(not(loom))]
 #![expect(clippy::unwrap_used, clippy::tests_outside_test_module, reason = "tests")]
 
+use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use dataplane_abi::ids::IngressId;
@@ -90,6 +91,28 @@ fn a_packet_is_readable_after_its_commit_and_only_by_its_number() {
         assert!(reader.get(other).is_none());
     }
     assert_eq!(log.top(), Some(ext_seq));
+}
+
+#[test]
+fn the_pages_of_a_chunk_are_there_before_the_first_packet_and_not_filled_one_by_one() {
+    const BLOCKS: u64 = CHUNK_BYTES as u64 / 512;
+    let (fds, segment) = create();
+    let blocks = || std::fs::File::from(fds.store.try_clone().unwrap()).metadata().unwrap().blocks();
+    let mut pool = ChunkPool::new(&segment, 0, 200).unwrap();
+    assert!(blocks() >= 64 * BLOCKS, "what is given out first");
+    let mut log = LogWriter::open(&mut pool, INGRESS, 150).unwrap();
+    let mut filled = Vec::new();
+    for ext_seq in 0..4000 {
+        let before = blocks();
+        assert!(store(&mut log, &mut pool, ext_seq, 1800, at(ext_seq)));
+        filled.extend(Some(blocks() - before).filter(|more| *more > 0));
+    }
+    // 36 packets a chunk, one chunk of the first 64 for the directory.
+    assert_eq!(
+        filled,
+        vec![BLOCKS; log.chunks() - 63],
+        "a packet in the middle of a chunk met a page that was not there"
+    );
 }
 
 #[test]

@@ -245,7 +245,7 @@ fn deal(
         }
     }
     let port = |frames| {
-        let region = Region::of_file("mmap of the UMEM", umem.as_fd(), 0, geometry.umem_bytes())?;
+        let region = Region::of_memfd("mmap of the UMEM", umem.as_fd(), geometry.umem_bytes())?;
         Ok(XdpPort::new(frames, region, Arc::clone(next_hops), config))
     };
     dealt.into_iter().map(port).collect()

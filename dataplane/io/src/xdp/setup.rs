@@ -63,7 +63,7 @@ impl PortMemory {
         let geometry = &self.geometry;
         let bytes = geometry.umem_bytes();
         // The kernel pins the pages, so that this mapping is needed during the registration only.
-        let umem = Region::of_file("mmap of the UMEM", self.umem.as_fd(), 0, bytes)?;
+        let umem = Region::of_memfd("mmap of the UMEM", self.umem.as_fd(), bytes)?;
         let mut sockets = Vec::new();
         for pair in geometry.pairs() {
             let socket = open()?;

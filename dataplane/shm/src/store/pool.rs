@@ -7,13 +7,16 @@
 use core::sync::atomic::Ordering;
 
 use dataplane_abi::ids::IngressId;
-use dataplane_abi::limits::{ENCODINGS, LOG_SLOTS};
+use dataplane_abi::limits::{CHUNK_BYTES, ENCODINGS, LOG_SLOTS};
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use crate::publish;
 use crate::segment::Segment;
-use crate::store::StoreMap;
+use crate::store::{StoreMap, chunk_offset};
 use crate::sync::fence;
+
+/// Chunks whose pages a pool has filled in from the start: 4 MiB, what five cameras keep.
+const READY_CHUNKS: u32 = 64;
 
 /// Free chunks of one worker.
 #[derive(Debug)]
@@ -23,6 +26,8 @@ pub struct ChunkPool {
     data: Vec<u32>,
     directories: Vec<u32>,
     generation: u16,
+    /// Chunks below this have their pages: lower ones are given out first.
+    ready: u32,
 }
 
 impl ChunkPool {
@@ -55,7 +60,11 @@ impl ChunkPool {
         let mut data = Vec::with_capacity(chunks.len());
         data.extend(chunks.rev().filter(|chunk| !directories.contains(chunk)));
         let generation = u16::from_ne_bytes(generation);
-        Some(Self { segment: segment.clone(), store, data, directories, generation })
+        let ready = first_chunk.saturating_add(READY_CHUNKS).min(end);
+        if let Some(count) = ready.checked_sub(first_chunk) {
+            store.mapping().populate(chunk_offset(first_chunk), count as usize * CHUNK_BYTES);
+        }
+        Some(Self { segment: segment.clone(), store, data, directories, generation, ready })
     }
 
     /// Free chunks that can hold packets.
@@ -74,7 +83,13 @@ impl ChunkPool {
 
     #[inline]
     pub(super) fn take(&mut self) -> Option<u32> {
-        self.data.pop()
+        let chunk = self.data.pop()?;
+        // A packet that ran into the sixteen pages one by one would wait for each.
+        if chunk >= self.ready {
+            self.ready = chunk + 1;
+            self.store.mapping().populate(chunk_offset(chunk), CHUNK_BYTES);
+        }
+        Some(chunk)
     }
 
     #[inline]
@@ -84,7 +99,7 @@ impl ChunkPool {
 
     /// An empty directory and its log's generation.
     pub(super) fn take_directory(&mut self) -> Option<(u32, u16)> {
-        let chunk = self.directories.pop().or_else(|| self.data.pop())?;
+        let chunk = self.directories.pop().or_else(|| self.take())?;
         clear_directory(&self.store, chunk);
         self.generation = self.generation.wrapping_add(1);
         Some((chunk, self.generation))
