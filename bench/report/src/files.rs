@@ -59,6 +59,11 @@ impl Files {
         self.0.keys().map(String::as_str)
     }
 
+    /// The files of the run with other servers, which may be made in pieces: `peers`, `peers-500`, …
+    pub(crate) fn peers(&self) -> impl Iterator<Item = (&str, &File)> {
+        self.0.iter().filter(|(name, _)| name.starts_with("peers")).map(|(name, file)| (name.as_str(), file))
+    }
+
     pub(crate) fn get(&self, name: &str) -> Option<&File> {
         self.0.get(name)
     }

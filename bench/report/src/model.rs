@@ -40,7 +40,7 @@ fn made(files: &Files) -> Option<Value> {
 
 /// Our socket port with the most receivers: how many, and the median of its runs, µs.
 fn uring(files: &Files) -> Option<(u32, f64)> {
-    let runs = files.get("peers")?.series().filter_map(|(name, runs)| {
+    let runs = files.peers().flat_map(|(_, file)| file.series()).filter_map(|(name, runs)| {
         let receivers = name.strip_prefix("millrace-uring.")?.parse::<u32>().ok()?;
         let mut costs: Vec<f64> = runs.as_array()?.iter().filter_map(|run| run["process_us"].as_f64()).collect();
         costs.sort_by(f64::total_cmp);

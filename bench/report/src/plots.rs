@@ -133,7 +133,6 @@ fn short_tick(value: f64) -> String {
 
 /// Ratios of the run with other servers, by peer and receivers.
 pub(crate) fn ratios(files: &Files) -> Vec<Ratio> {
-    let Some(file) = files.get("peers") else { return Vec::new() };
     let of = |(name, value): (&str, &serde_json::Value)| {
         let (peer, rest) = name.split_once('.')?;
         let (receivers, ours) = rest.split_once(".times_")?;
@@ -147,7 +146,7 @@ pub(crate) fn ratios(files: &Files) -> Vec<Ratio> {
             most: number("most")?,
         })
     };
-    let mut ratios: Vec<_> = file.series().filter_map(of).collect();
+    let mut ratios: Vec<_> = files.peers().flat_map(|(_, file)| file.series()).filter_map(of).collect();
     ratios
         .sort_by(|one, other| (&one.ours, &one.peer, one.receivers).cmp(&(&other.ours, &other.peer, other.receivers)));
     ratios

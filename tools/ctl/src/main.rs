@@ -12,6 +12,7 @@
 
 mod calls;
 mod calls_text;
+mod capacity;
 mod doctor;
 mod drops;
 mod follow;
@@ -39,6 +40,7 @@ use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
 use crate::calls::Calls;
+use crate::capacity::Question;
 use crate::doctor::{Host, Running};
 use crate::drops::Drops;
 use crate::latency::Latency;
@@ -68,6 +70,7 @@ const CANNOT_SAY: u8 = 2;
   millrace drops                       why packets went no further, the largest first
   millrace drops --follow              what is dropped from now on, as it happens
   millrace latency                     from arrival to the kernel's transmit queue
+  millrace capacity                    how many more receivers fit, from what a packet costs here
   millrace doctor --interface eth1     what hinders this machine, with the commands that mend it
   millrace streams --json | jq '.[].receivers[].why'
 
@@ -115,6 +118,36 @@ Example: millrace participants --room standup"
     /// Shows how long packets stay inside: percentiles by worker.
     #[command(after_help = "Example: millrace latency --watch 1")]
     Latency(Common),
+    /// Measures what a packet costs here and says how many more receivers fit.
+    #[command(
+        after_help = "The server should be under load: a worker with fewer than 20000 packets/s is reckoned by the costs that the
+benches have measured (docs/BENCHMARKS.md), and the answer says so. The link and the network card are not in it.
+Examples:
+  millrace capacity                           receivers of 720p (1500 kbit/s) and one microphone
+  millrace capacity --kbps 400 --seconds 10   of 360p, measured for 10 s
+  millrace capacity --kbps 0 --pps 500        who only listens, to ten speakers
+  millrace capacity --json | jq .receivers_more"
+    )]
+    Capacity {
+        /// Video of one receiver, kbit/s, in packets of 1200 bytes.
+        #[arg(long, value_name = "N", default_value_t = 1500, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+        kbps: u32,
+        /// Audio packets per second of one receiver: 50 for each speaker.
+        #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(0..=100_000))]
+        pps: u32,
+        /// How much of a worker's core may be used, percent.
+        #[arg(long, value_name = "N", default_value_t = 80, value_parser = clap::value_parser!(u32).range(1..=100))]
+        fill: u32,
+        /// How long it is measured.
+        #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=60))]
+        seconds: u32,
+        /// JSON instead of text; names of fields are stable.
+        #[arg(long)]
+        json: bool,
+        /// Where the keeper's socket lies [default: XDG runtime directory, for root /run/millrace].
+        #[arg(long, value_name = "DIR")]
+        runtime_dir: Option<PathBuf>,
+    },
     /// Looks whether this machine lets Millrace do what it can; needs no running server.
     #[command(after_help = "Exit status: 0 no check has failed, 1 one has. Warnings do not fail.
 Example: millrace doctor --interface eth1 --json | jq '.checks[] | select(.verdict != \"ok\")'")]
@@ -157,12 +190,12 @@ struct Narrowed {
 }
 
 impl Command {
-    /// The options that all commands but doctor have.
+    /// The options that all commands have that show what is there.
     const fn common(&self) -> Option<&Common> {
         match self {
             Self::Status(common) | Self::Latency(common) | Self::Drops { common, .. } => Some(common),
             Self::Rooms(narrowed) | Self::Participants(narrowed) | Self::Streams(narrowed) => Some(&narrowed.common),
-            Self::Doctor { .. } => None,
+            Self::Capacity { .. } | Self::Doctor { .. } => None,
         }
     }
 }
@@ -179,7 +212,10 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<u8, SourceError> {
-    let Some(common) = arguments.command.common() else { return Ok(examine(&arguments.command)) };
+    let Some(common) = arguments.command.common() else {
+        let is_capacity = matches!(arguments.command, Command::Capacity { .. });
+        return if is_capacity { reckon(&arguments.command) } else { Ok(examine(&arguments.command)) };
+    };
     let runtime_dir = common.runtime_dir.clone().unwrap_or_else(dataplane_keeper::default_runtime_dir);
     let is_following = matches!(arguments.command, Command::Drops { follow: true, .. });
     let (started, mut before): (Instant, Option<(Instant, Status)>) = (Instant::now(), None);
@@ -232,12 +268,28 @@ fn render(command: &Command, segment: &Segment, status: &Status, since: Option<(
         Command::Drops { all, .. } => format!("{rule}{}", text::drops(&Drops::of(status), *all)),
         Command::Latency(common) if common.json => json(&Latency::of(status), common),
         Command::Latency(_) => format!("{rule}{}", Latency::of(status).text()),
-        Command::Doctor { .. } => String::new(),
+        Command::Capacity { .. } | Command::Doctor { .. } => String::new(),
     }
 }
 
 fn shown<T: Serialize>(narrowed: &Narrowed, list: &[T], rule: &str, text: fn(&[T]) -> String) -> String {
     if narrowed.common.json { json(&list, &narrowed.common) } else { format!("{rule}{}", text(list)) }
+}
+
+/// `millrace capacity`.
+fn reckon(command: &Command) -> Result<u8, SourceError> {
+    let Command::Capacity { kbps, pps, fill, seconds, json: is_json, runtime_dir } = command else {
+        return Ok(CANNOT_SAY);
+    };
+    if *kbps == 0 && *pps == 0 {
+        return Err(SourceError::NoPackets);
+    }
+    let runtime_dir = runtime_dir.clone().unwrap_or_else(dataplane_keeper::default_runtime_dir);
+    let question = Question { kbps: *kbps, audio_pps: *pps, fill_percent: *fill };
+    let answer = capacity::measure(&runtime_dir, Duration::from_secs((*seconds).into()), question)?;
+    let text = if *is_json { pretty(&answer) } else { capacity::text(&answer) };
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    Ok(0)
 }
 
 /// `millrace doctor`; a server that cannot be asked is one that does not run.

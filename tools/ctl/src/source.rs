@@ -24,6 +24,12 @@ pub(crate) enum SourceError {
     /// The keeper's own words.
     #[error("{0}")]
     Handover(HandoverError),
+    /// Nothing forwards.
+    #[error("the data plane is {0}, so nothing can be measured; `millrace status` says what is wrong")]
+    NoDataPlane(&'static str),
+    /// A receiver of nothing.
+    #[error("a receiver with --kbps 0 and --pps 0 gets no packets: name one of them")]
+    NoPackets,
     /// Another build.
     #[error(
         "cannot read the server's counters: {0}; use the `millrace` that was built together with the running server"
