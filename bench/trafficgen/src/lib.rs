@@ -1,18 +1,36 @@
 // SPDX-License-Identifier: Apache-2.0
-//! SRTP from synthetic streams: the publishers of a table, each from its own address, at the rate of a camera and a
+//! SRTP from synthetic or recorded streams: the publishers of a table, each from its own address, at the rate of a camera and a
 //! microphone, with probes whose send time is known.
 //!
 //! ```text
-//!  Plan ── Sender::open ──► sockets, contexts ── run ──► frames when they are due ──► Sent: counts, probes
+//!  Plan ── Sender::open ──► sockets, contexts ── run ──► packets when they are due ──► Sent: counts, probes
+//!            ▲                                    │
+//!  Options, Recordings (pcap in)                  └── loss, reordering ──► pcap out
 //! ```
+//!
+//! | module | gives |
+//! |---|---|
+//! | [`options`] | all that can be asked for: bursts, pauses, encodings, layers, surges |
+//! | [`media`] | when frames are due, and of how many packets each is |
+//! | [`payload`] | what a packet carries, so that a receiver can tell whether it is what was sent |
+//! | [`recording`] | recorded RTP from pcap and pcapng files, to be sent again |
+//! | [`impairment`] | which packets are lost, and which leave behind later ones |
+//! | [`sender`] | sends, counts, notes probes, writes pcap |
+//! | [`session`] | SRTP by `webrtc-srtp` |
 //!
 //! Its counts are what a measurement compares with: it must never count a packet that the kernel did not take.
 #![forbid(unsafe_code)]
 
+mod capture;
+mod feedback;
+pub mod impairment;
 pub mod media;
+pub mod options;
 pub mod payload;
+pub mod recording;
 pub mod sender;
 pub mod session;
+mod source;
 
 pub use media::Shape;
 pub use sender::{Probe, Sender, Sent};

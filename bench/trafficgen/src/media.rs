@@ -24,6 +24,26 @@ impl Shape {
     pub const AUDIO: Self =
         Self { frame_rate: 50.0, packet_rate: 50.0, payload: 160, keyframe_every: 1, probe_every: 64 };
 
+    /// The same frames at so many bits of payload per second: fewer packets, and at one per frame shorter ones.
+    #[must_use]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "far below 2^52"
+    )]
+    pub fn with_bitrate(self, bits_per_second: u64) -> Self {
+        let bytes = bits_per_second as f64 / 8.0;
+        let packet_rate = (bytes / self.payload.max(1) as f64).max(self.frame_rate);
+        Self { packet_rate, payload: (bytes / packet_rate) as usize, ..self }
+    }
+
+    /// The same frames with so many times the packets.
+    #[must_use]
+    pub fn times(self, factor: f64) -> Self {
+        Self { packet_rate: self.packet_rate * factor, ..self }
+    }
+
     /// RTP ticks between two frames.
     #[must_use]
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "some thousands")]
@@ -74,5 +94,16 @@ mod tests {
         assert_eq!(Shape::VIDEO.due_ns(30), 1_000_000_000);
         assert_eq!((Shape::VIDEO.step(90_000), Shape::AUDIO.step(48_000)), (3000, 960));
         assert_eq!((Shape::AUDIO.packets(7), Shape::AUDIO.is_probe(0), Shape::AUDIO.is_probe(128)), (1, false, true));
+    }
+
+    #[test]
+    fn an_encoding_has_the_bit_rate_that_was_asked_for() {
+        for bits_per_second in [100_000, 500_000, 1_500_000, 6_000_000] {
+            let shape = Shape::VIDEO.with_bitrate(bits_per_second);
+            let packets: u64 = (0..3000).map(|frame| shape.packets(frame)).sum();
+            let sent = packets * shape.payload as u64 * 8 / 100;
+            assert!(sent.abs_diff(bits_per_second) * 50 < bits_per_second, "{bits_per_second}: {sent}");
+        }
+        assert_eq!((0..30).map(|frame| Shape::VIDEO.times(2.0).packets(frame)).sum::<u64>(), 312);
     }
 }

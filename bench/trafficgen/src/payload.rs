@@ -21,25 +21,79 @@ pub struct Place {
     pub is_keyframe: bool,
 }
 
-/// Writes the payload of a packet; `out` is as long as it shall be, [`SHORTEST`] at least.
+/// The temporal layer of a frame, as VP8's descriptor names it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Layer {
+    /// From 0, which can be decoded without the others.
+    pub id: u8,
+    /// TL0PICIDX: number of the frame of layer 0 that it builds on.
+    pub base: u8,
+    /// No other frame builds on it.
+    pub is_droppable: bool,
+}
+
+impl Layer {
+    /// The layer of the frame that is `since` after the last keyframe, of `layers`, with `bases` frames of layer 0 before
+    /// that keyframe: 0 0 0…, 0 1 0 1…, or 0 2 1 2….
+    #[must_use]
+    pub fn of(since: u64, layers: u8, bases: u64) -> Self {
+        let (id, base) = match (layers, since % 4) {
+            (0 | 1, _) => (0, since),
+            (2, at) => (u8::from(at % 2 == 1), since / 2),
+            (_, 0) => (0, since / 4),
+            (_, 2) => (1, since / 4),
+            _ => (2, since / 4),
+        };
+        Self { id, base: (bases + base).to_le_bytes()[0], is_droppable: layers > 1 && id + 1 >= layers }
+    }
+
+    /// Frames of layer 0 among the first `frames` after a keyframe, the keyframe included.
+    #[must_use]
+    pub const fn bases(frames: u64, layers: u8) -> u64 {
+        match layers {
+            0 | 1 => frames,
+            2 => frames.div_ceil(2),
+            _ => frames.div_ceil(4),
+        }
+    }
+}
+
+/// Writes the payload of a packet without layers; `out` is as long as it shall be, [`SHORTEST`] at least.
 pub fn write(out: &mut [u8], is_video: bool, ssrc: u32, place: Place) {
+    let layer = Layer { id: 0, base: place.frame.to_le_bytes()[0], is_droppable: false };
+    write_layered(out, is_video, ssrc, place, layer);
+}
+
+/// Writes the payload of a packet of a layer; `out` is as long as it shall be, [`SHORTEST`] at least.
+pub fn write_layered(out: &mut [u8], is_video: bool, ssrc: u32, place: Place, layer: Layer) {
     let mut head = [0_u8; VIDEO_HEAD];
     let head = if is_video {
         let picture = 0x8000 | u16::try_from(place.frame & 0x7fff).unwrap_or(0);
         let [picture_high, picture_low] = picture.to_be_bytes();
-        let tl0 = place.frame.to_le_bytes()[0];
-        let start = if place.is_first { 0x90 } else { 0x80 };
+        let start = 0x80 | (u8::from(layer.is_droppable) << 5) | (u8::from(place.is_first) << 4);
+        // TID, and Y: a frame of an upper layer may be switched to (RFC 7741 §4.2).
+        let tid = (layer.id << 6) | (u8::from(layer.id > 0) << 5);
         // An inter frame has the lowest bit of the first byte behind the descriptor set (RFC 6386 §9.1).
         let vp8 = if place.is_keyframe && place.is_first { 0x10 } else { 0x11 };
-        head = [start, 0xF0, picture_high, picture_low, tl0, 0, vp8];
+        head = [start, 0xF0, picture_high, picture_low, layer.base, tid, vp8];
         &head[..]
     } else {
         head[0] = 0x78;
         &head[..AUDIO_HEAD]
     };
-    let name = [&ssrc.to_be_bytes()[..], &place.number.to_be_bytes()[..]].concat();
-    let bytes = head.iter().copied().chain(name).chain(filler(place.number));
-    out.iter_mut().zip(bytes).for_each(|(place, byte)| *place = byte);
+    let (ssrc, number) = (ssrc.to_be_bytes(), place.number.to_be_bytes());
+    let mut at = 0;
+    for part in [head, &ssrc[..], &number[..]] {
+        if let Some(field) = out.get_mut(at..at + part.len()) {
+            field.copy_from_slice(part);
+        }
+        at += part.len();
+    }
+    // Eight bytes at a time: a generator at line rate writes a hundred megabytes of this per second.
+    let rest = out.get_mut(at..).unwrap_or(&mut []);
+    for (field, word) in rest.chunks_mut(8).zip(filler(place.number)) {
+        field.copy_from_slice(&word[..field.len()]);
+    }
 }
 
 /// The shortest payload that says what it is.
@@ -52,16 +106,18 @@ pub fn read(payload: &[u8], is_video: bool) -> Option<(u32, u64)> {
     let (ssrc, rest) = body.split_first_chunk::<4>()?;
     let (number, rest) = rest.split_first_chunk::<8>()?;
     let number = u64::from_be_bytes(*number);
-    rest.iter().copied().eq(filler(number).take(rest.len())).then(|| (u32::from_be_bytes(*ssrc), number))
+    rest.chunks(8)
+        .zip(filler(number))
+        .all(|(field, word)| *field == word[..field.len()])
+        .then(|| (u32::from_be_bytes(*ssrc), number))
 }
 
-fn filler(number: u64) -> impl Iterator<Item = u8> {
+fn filler(number: u64) -> impl Iterator<Item = [u8; 8]> {
     let mut state = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     core::iter::repeat_with(move || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         state.to_be_bytes()
     })
-    .flatten()
 }
 
 #[cfg(test)]
@@ -81,5 +137,22 @@ mod tests {
             }
         }
         assert_eq!(read(&[0; 5], true), None);
+    }
+
+    // RFC 7741 §4.2: TID, Y, N and TL0PICIDX.
+    #[test]
+    fn layers_alternate_and_only_frames_of_layer_0_count() {
+        let of = |layers| (0..6).map(|frame| Layer::of(frame, layers, 5)).map(|l| (l.id, l.base)).collect::<Vec<_>>();
+        assert_eq!(of(1), [(0, 5), (0, 6), (0, 7), (0, 8), (0, 9), (0, 10)]);
+        assert_eq!(of(2), [(0, 5), (1, 5), (0, 6), (1, 6), (0, 7), (1, 7)]);
+        assert_eq!(of(3), [(0, 5), (2, 5), (1, 5), (2, 5), (0, 6), (2, 6)]);
+        for layers in 1..=3 {
+            let counted = (0..30).filter(|frame| Layer::of(*frame, layers, 0).id == 0).count() as u64;
+            assert_eq!(Layer::bases(30, layers), counted, "{layers}");
+        }
+        let mut payload = [0; SHORTEST];
+        let place = Place { number: 1, frame: 3, is_first: false, is_keyframe: false };
+        write_layered(&mut payload, true, 7, place, Layer::of(3, 3, 0));
+        assert_eq!(payload[..6], [0xA0, 0xF0, 0x80, 3, 0, 0xA0], "N; X I L T K; picture; TL0PICIDX; TID 2 and Y");
     }
 }

@@ -3,7 +3,7 @@
 
 use anyhow::{Context as _, Result};
 use dataplane_table::{Cipher, Keys};
-use webrtc_srtp::context::Context;
+pub use webrtc_srtp::context::Context;
 use webrtc_srtp::option::{srtcp_no_replay_protection, srtp_no_replay_protection};
 use webrtc_srtp::protection_profile::ProtectionProfile;
 

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::Ordering;
 
 use anyhow::Context;
-use dataplane_abi::codec::{Cipher, EgressMode, MediaKind, NO_PT, TransportKind, transport_flags};
+use dataplane_abi::codec::{Cipher, EgressMode, MediaKind, NO_PT, TransportKind, feedback_flags, transport_flags};
 use dataplane_abi::durable::{TransportDurable, transport_state};
 use dataplane_abi::flow::{FlowKey, map_v4};
 use dataplane_abi::ids::{TrackRef, TransportRef};
@@ -87,6 +87,9 @@ impl Filler<'_> {
         intent.pt = track.pt;
         intent.rtx_pt = NO_PT;
         intent.clock_rate = track.clock_rate;
+        // A camera is asked for a keyframe where receivers are too far behind to go on without one; a generator that does not
+        // listen is sent a packet now and then, and no more.
+        intent.feedback = if track.is_video() { feedback_flags::PLI } else { 0 };
         intent.encoding_count = 1;
         intent.mid_len = put(&mut intent.mid, at.to_string().as_bytes())?;
         intent.cname_len = put(&mut intent.cname, format!("table{}", transport.slot).as_bytes())?;
