@@ -90,6 +90,20 @@ impl Bed {
         Ok(bed)
     }
 
+    /// Frames that the server's wire has dropped: on the server's side when it sent, and on the sink's when it took them.
+    ///
+    /// # Errors
+    /// When `ip` says nothing of them.
+    pub fn dropped(&self) -> Result<[u64; 2]> {
+        let ask = |namespace: &Namespace, interface: &str, way: &str| {
+            let said = run(namespace.command("ip").args(["-s", "-j", "link", "show", "dev", interface]))?;
+            let said: serde_json::Value = serde_json::from_slice(&said.stdout)?;
+            let dropped = said.pointer(&format!("/0/stats64/{way}/dropped")).and_then(serde_json::Value::as_u64);
+            dropped.with_context(|| format!("`ip -s link` has no {way} drops of {interface}"))
+        };
+        Ok([ask(&self.server, SERVER_INTERFACE, "tx")?, ask(&self.sink, SINK_INTERFACE, "rx")?])
+    }
+
     /// Decides where the sink takes its packets. After a program is attached: before, the kernel refuses threads.
     ///
     /// # Errors

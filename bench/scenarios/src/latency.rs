@@ -13,26 +13,50 @@ use crate::sink::Arrival;
 /// What takes longer is another probe of the same id.
 const LONGEST_NS: u64 = 5_000_000_000;
 
-/// The latencies of all arrivals from `from_ns` to `until_ns` of a probe's send time, ns. An id means the probe that was sent
-/// last before the arrival.
-///
-/// # Errors
-/// Never in practice: the histogram's bounds are constants.
-pub fn of(probes: &[Probe], arrivals: &[Arrival], from_ns: u64, until_ns: u64) -> Result<Histogram<u64>> {
+/// The arrival of a probe at one receiver, and how long it took.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Timed {
+    /// When it was given to the kernel, monotonic ns.
+    pub sent_ns: u64,
+    /// From there to its arrival.
+    pub latency_ns: u64,
+    /// Of video.
+    pub is_video: bool,
+}
+
+/// The latencies of all arrivals. An id means the probe that was sent last before the arrival.
+#[must_use]
+pub fn timed(probes: &[Probe], arrivals: &[Arrival]) -> Vec<Timed> {
     let mut sent: BTreeMap<(bool, u32), Vec<u64>> = BTreeMap::new();
     for probe in probes {
         sent.entry((probe.is_video, probe.id)).or_default().push(probe.sent_ns);
     }
-    let mut histogram = Histogram::new_with_bounds(1, LONGEST_NS, 3)?;
-    for arrival in arrivals {
-        let times = sent.get(&(arrival.is_video, arrival.id)).map_or(&[][..], Vec::as_slice);
+    let one = |arrival: &Arrival| {
+        let times = sent.get(&(arrival.is_video, arrival.id))?;
         let before = times.partition_point(|time| *time <= arrival.at_ns);
-        let Some(sent_ns) = before.checked_sub(1).and_then(|at| times.get(at)) else { continue };
+        let sent_ns = *times.get(before.checked_sub(1)?)?;
         let latency_ns = arrival.at_ns - sent_ns;
-        if (from_ns..until_ns).contains(sent_ns) && latency_ns < LONGEST_NS {
-            histogram.saturating_record(latency_ns.max(1));
-        }
-    }
+        (latency_ns < LONGEST_NS).then_some(Timed { sent_ns, latency_ns, is_video: arrival.is_video })
+    };
+    arrivals.iter().filter_map(one).collect()
+}
+
+/// The latencies of all arrivals of probes that were sent from `from_ns` to `until_ns`, ns.
+///
+/// # Errors
+/// Never in practice: the histogram's bounds are constants.
+pub fn of(probes: &[Probe], arrivals: &[Arrival], from_ns: u64, until_ns: u64) -> Result<Histogram<u64>> {
+    let timed = timed(probes, arrivals);
+    histogram(timed.iter().filter(|one| (from_ns..until_ns).contains(&one.sent_ns)))
+}
+
+/// Latencies as a histogram, ns.
+///
+/// # Errors
+/// Never in practice: the histogram's bounds are constants.
+pub fn histogram<'t>(timed: impl Iterator<Item = &'t Timed>) -> Result<Histogram<u64>> {
+    let mut histogram = Histogram::new_with_bounds(1, LONGEST_NS, 3)?;
+    timed.for_each(|one| histogram.saturating_record(one.latency_ns.max(1)));
     Ok(histogram)
 }
 

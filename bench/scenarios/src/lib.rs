@@ -13,6 +13,8 @@
 //! | [`cpu`] | what a process took of its core, by its own times and by what was left to an idle thread |
 //! | [`verify`] | whether what was sampled decrypts to what was sent |
 //! | [`latency`] | from a probe's send time to its arrivals |
+//! | [`trace`] | from what had left and come at many times to how long a server took to recover |
+//! | [`memory`] | what a process has in memory, and for what |
 //! | [`run`] | one measured run of the data plane over a table |
 //!
 //! It must never compare with what a server says of itself: offered is what the generator counted, delivered what the sink did.
@@ -21,8 +23,10 @@
 pub mod bed;
 pub mod cpu;
 pub mod latency;
+pub mod memory;
 pub mod run;
 pub mod sink;
+pub mod trace;
 pub mod verify;
 
 #[path = "../../../ebpf/sink/src/layout.rs"]

@@ -21,12 +21,14 @@ static GLOBAL: mimalloc::MiMalloc = mimalloc::MiMalloc;
     version,
     after_help = "Examples:
   millrace-scenarios webinar --receivers 3000 --seconds 60 --json webinar.json
-  millrace-scenarios meeting --people 25"
+  millrace-scenarios meeting --people 25
+  millrace-scenarios overload --json overload.json
+  millrace-scenarios memory"
 )]
 pub(crate) struct Arguments {
-    /// webinar, meeting, rooms, audio, latency or overload.
+    /// webinar, meeting, rooms, audio, latency, overload or memory.
     workload: String,
-    /// Receivers (webinar, audio, overload).
+    /// Receivers (webinar, audio, latency, overload, memory).
     #[arg(long, value_name = "N")]
     receivers: Option<u32>,
     /// People in a room (meeting, rooms).

@@ -17,8 +17,10 @@ use tools_netlab::process::Process;
 
 use crate::bed::{Bed, Napi, SERVER_INTERFACE, SINK_INTERFACE};
 use crate::cpu::{self, Meter, Spinner, Usage, as_f64};
-use crate::latency;
+use crate::latency::{self, Timed};
+use crate::memory::Resident;
 use crate::sink::{Config, Sink, Stream, Totals};
+use crate::trace::{self, Sample};
 use crate::verify::{Verdict, Verifier};
 
 /// The core of the server's workers; everything else is on core 0.
@@ -41,6 +43,8 @@ pub struct Setup {
     pub warm_up: u64,
     /// Seconds of the measured window.
     pub seconds: u64,
+    /// Seconds after it in which the same is sent.
+    pub cool_down: u64,
     /// Where the sink takes its packets.
     pub napi: Napi,
     /// Further options of `millrace-dataplane`.
@@ -60,6 +64,7 @@ impl Setup {
             media: Options::default(),
             warm_up: 2,
             seconds,
+            cool_down: 0,
             napi: Napi::Thread(OTHER_CPU),
             options: Vec::new(),
             programs: programs.to_owned(),
@@ -91,10 +96,25 @@ pub struct Outcome {
     pub backward: u64,
     /// Streams that came although nobody subscribed to them.
     pub strange_streams: u64,
+    /// Frames that the wire dropped: on the server's side, and on the sink's.
+    pub wire_dropped: [u64; 2],
     /// The sink's sums.
     pub totals: Totals,
     /// Forwarding latency of the probes of the window, ns.
     pub latency: Histogram<u64>,
+    /// That of every probe of the run.
+    pub timed: Vec<Timed>,
+    /// When the measured window began and ended, monotonic ns.
+    pub window_ns: [u64; 2],
+    /// What had left and what had come at many times of the run, where it has a time after the window.
+    pub trace: Vec<Sample>,
+    /// What the server says of its own latency (from the packet's arrival to when its copy was given to the kernel), µs: p50, p99
+    /// and p99.9 since it was started; `None` where it has printed none.
+    pub server_us: Option<[f64; 3]>,
+    /// What it had in memory at the end of the window.
+    pub resident: Resident,
+    /// How its packets got out, in its own words.
+    pub back_end: String,
     /// What became of the samples.
     pub verdict: Verdict,
     /// What the server has printed.
@@ -126,6 +146,12 @@ impl Outcome {
         cpu::drift(self.idle_rates[0], self.idle_rates[1]) * 100.0
     }
 
+    /// Packets that did not arrive.
+    #[must_use]
+    pub const fn missing(&self) -> u64 {
+        self.expected.saturating_sub(self.delivered)
+    }
+
     /// Packets per second in the window.
     #[must_use]
     pub fn rate(&self) -> f64 {
@@ -154,13 +180,17 @@ pub fn run(setup: &Setup) -> Result<Outcome> {
     let measured = measure(&bed, setup, &plan, &sink, (&spinner, server.pid()));
     let _ = server.end(Duration::from_secs(5));
     let log = server.log_text();
-    let (usage, window, forwarded, sent, verdict) = measured.with_context(|| format!("the server said:\n{log}"))?;
+    let measured = measured.with_context(|| format!("the server said:\n{log}"))?;
+    let Measured { usage, resident, window_ns, forwarded, sent, verdict, trace } = measured;
     drop(server);
     let (after, gap_after) = calibrate(&spinner)?;
     let streams = sink.streams()?;
     let count = compare(&plan, &sent, &streams);
+    let timed = latency::timed(&sent.probes, &sink.arrivals()?);
+    let in_window = timed.iter().filter(|one| (window_ns[0]..window_ns[1]).contains(&one.sent_ns));
     let outcome = Outcome {
         usage,
+        resident,
         idle_rates: [before, after],
         idle_gaps_ns: [gap_before, gap_after],
         forwarded,
@@ -169,8 +199,14 @@ pub fn run(setup: &Setup) -> Result<Outcome> {
         lost: count.lost,
         backward: streams.iter().map(|stream| stream.backward).sum(),
         strange_streams: count.strange,
+        wire_dropped: bed.dropped()?,
         totals: sink.totals()?,
-        latency: latency::of(&sent.probes, &sink.arrivals()?, window[0], window[1])?,
+        latency: latency::histogram(in_window)?,
+        timed,
+        window_ns,
+        trace,
+        server_us: server_us(&log),
+        back_end: back_end(&log),
         sent,
         verdict,
         log,
@@ -232,7 +268,30 @@ fn part(pid: i32) -> Result<()> {
     Ok(())
 }
 
-type Measured = (Usage, [u64; 2], u64, Sent, Verdict);
+/// The newest latency that the server has printed: `… latency p50 4.1 us p99 20.3 us p99.9 55.0 us`.
+fn server_us(log: &str) -> Option<[f64; 3]> {
+    let (_, words) = log.lines().rev().find_map(|line| line.split_once("latency p50 "))?;
+    let mut figures = words.split_whitespace().filter_map(|word| word.parse().ok());
+    Some([figures.next()?, figures.next()?, figures.next()?])
+}
+
+/// What the server has said of its port: the words behind the last time that it bound one.
+fn back_end(log: &str) -> String {
+    let said = log.lines().rev().find(|line| line.contains("AF_XDP sockets bound"));
+    let words = said.and_then(|line| line.split_once("AF_XDP sockets bound, ")).map(|(_, words)| words);
+    words.map_or_else(|| "sockets".to_owned(), |words| format!("AF_XDP native on veth, {words}"))
+}
+
+/// What a run gives while the server is there.
+struct Measured {
+    usage: Usage,
+    resident: Resident,
+    window_ns: [u64; 2],
+    forwarded: u64,
+    sent: Sent,
+    verdict: Verdict,
+    trace: Vec<Sample>,
+}
 
 fn measure(bed: &Bed, setup: &Setup, plan: &Plan, sink: &Sink, core: (&Spinner, i32)) -> Result<Measured> {
     let (stop, done, count) = (AtomicBool::new(false), AtomicBool::new(false), AtomicU64::new(0));
@@ -240,15 +299,27 @@ fn measure(bed: &Bed, setup: &Setup, plan: &Plan, sink: &Sink, core: (&Spinner, 
     let verifier = bed.sink.inside(|| Verifier::open(plan, setup.sample_stride))?;
     std::thread::scope(|scope| {
         let checking = scope.spawn(|| verifier.run(&done));
+        let tracing = (setup.cool_down > 0).then(|| scope.spawn(|| trace::record(sink, &count, &done)));
         let sending = scope.spawn(|| sender.run(&stop, &count));
         let window = watch(setup, sink, core);
+        let resident = Resident::of(core.1);
+        std::thread::sleep(Duration::from_secs(setup.cool_down));
         stop.store(true, Ordering::Relaxed);
         let sent = sending.join().map_err(|_| anyhow!("the generator panicked"));
         drain(sink);
         done.store(true, Ordering::Relaxed);
         let verdict = checking.join().map_err(|_| anyhow!("the verifier panicked"))?;
-        let (usage, times, forwarded) = window?;
-        Ok((usage, times, forwarded, sent?, verdict))
+        let trace = tracing.map(|tracing| tracing.join().map_err(|_| anyhow!("the tracer panicked"))?).transpose()?;
+        let (usage, window_ns, forwarded) = window?;
+        Ok(Measured {
+            usage,
+            resident: resident?,
+            window_ns,
+            forwarded,
+            sent: sent?,
+            verdict,
+            trace: trace.unwrap_or_default(),
+        })
     })
 }
 
@@ -325,5 +396,14 @@ mod tests {
         let count = compare(&plan, &sent, &streams);
         assert_eq!((count.expected, count.delivered, count.lost, count.strange), (28, 21, [3, 4], 1));
         assert_eq!(sink_config(&plan).expect("receivers").first.to_string(), "10.16.0.1");
+    }
+
+    #[test]
+    fn the_servers_own_latency_is_the_last_that_it_has_printed() {
+        let log = "serving\n 1 s  in 5/s  latency p50 4.1 us p99 20.3 us p99.9 55.0 us\n 2 s  latency p50 4.0 us p99 21.0 us p99.9 56.5 us\nend\n";
+        assert_eq!(server_us(log), Some([4.0, 21.0, 56.5]));
+        assert_eq!(server_us("serving\n"), None);
+        let log = "INFO AF_XDP sockets bound, copy: no zero-copy on veth queues=1\nserving\n";
+        assert_eq!(back_end(log), "AF_XDP native on veth, copy: no zero-copy on veth queues=1");
     }
 }

@@ -3,9 +3,9 @@
 
 use std::net::Ipv4Addr;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use aya::maps::{Array, HashMap, MapData};
-use aya::programs::{Xdp, XdpMode};
+use aya::programs::{TestRun as _, TestRunOptions, Xdp, XdpMode};
 use aya::{Ebpf, EbpfLoader};
 use tools_netlab::netns::Namespace;
 
@@ -13,6 +13,10 @@ use crate::layout;
 
 static OBJECT: &[u8] =
     aya::include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../ebpf/prebuilt/sink.bpf.o"));
+
+/// Verdicts (`enum xdp_action` of the kernel's include/uapi/linux/bpf.h).
+const XDP_DROP: u32 = 1;
+const XDP_PASS: u32 = 2;
 
 /// What the sink takes for a receiver, and what it does with it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -104,11 +108,11 @@ pub struct Sink {
 }
 
 impl Sink {
-    /// Puts the sink on an interface of a namespace, in the driver.
+    /// Loads the sink, and puts it nowhere.
     ///
     /// # Errors
-    /// When the kernel refuses: not root, or another program is there.
-    pub fn attach(namespace: &Namespace, interface: &str, config: &Config) -> Result<Self> {
+    /// When the kernel refuses: not root.
+    pub fn load(config: &Config) -> Result<Self> {
         let mut ebpf = EbpfLoader::new().load(OBJECT).context("load the sink")?;
         let words = words(config);
         let mut place: Array<_, [u64; layout::CONFIG_WORDS]> =
@@ -116,10 +120,40 @@ impl Sink {
         place.set(0, words, 0)?;
         let program: &mut Xdp = ebpf.program_mut(layout::PROGRAM).context("no program")?.try_into()?;
         program.load().context("the kernel refuses the sink")?;
+        Ok(Self { ebpf })
+    }
+
+    /// Puts the sink on an interface of a namespace, in the driver.
+    ///
+    /// # Errors
+    /// When the kernel refuses: not root, or another program is there.
+    pub fn attach(namespace: &Namespace, interface: &str, config: &Config) -> Result<Self> {
+        let mut sink = Self::load(config)?;
+        let program: &mut Xdp = sink.ebpf.program_mut(layout::PROGRAM).context("no program")?.try_into()?;
         namespace.inside(|| {
             program.attach(interface, XdpMode::Driver).with_context(|| format!("the sink on {interface}"))
         })?;
-        Ok(Self { ebpf })
+        Ok(sink)
+    }
+
+    /// Shows the sink one frame without any network (`BPF_PROG_TEST_RUN`); true where it lets it pass. For tests.
+    ///
+    /// # Errors
+    /// When the kernel refuses, or the verdict is neither pass nor drop.
+    pub fn shows_frame(&self, frame: &[u8]) -> Result<bool> {
+        let program: &Xdp = self.ebpf.program(layout::PROGRAM).context("no program")?.try_into()?;
+        let mut out = vec![0; frame.len() + 256];
+        let run = program.test_run(TestRunOptions {
+            data_in: Some(frame),
+            data_out: Some(&mut out),
+            ..TestRunOptions::new()
+        })?;
+        ensure!(out.get(..frame.len()) == Some(frame), "the sink has changed a frame");
+        match run.return_value {
+            XDP_PASS => Ok(true),
+            XDP_DROP => Ok(false),
+            other => bail!("the sink's verdict is {other}: neither pass nor drop"),
+        }
     }
 
     /// All streams, by receiver and SSRC.

@@ -85,7 +85,8 @@ const BENCHES: &[Bench] = &[
     scenario("rooms", "200 rooms of 3 people, as against a webinar of the same rate (root)"),
     scenario("audio", "10 speakers to 1000 receivers (root)"),
     scenario("latency", "one to one with a worker that never sleeps, five times (root)"),
-    scenario("overload", "twice of what comes through: how much still does, and whether the audio is whole (root)"),
+    scenario("overload", "twice of what comes through: how much still does, how late, and how soon all is well (root)"),
+    scenario("memory", "what the data plane has in memory for a listener, and for a participant with 24 videos (root)"),
     peers("peers", "CPU per forwarded packet beside Janus, rtpengine and floor programs, in the same bed (root)"),
     peers("handshakes", "joins per second of one core: WebSocket, offer and answer, ICE, DTLS (root)"),
     Bench {

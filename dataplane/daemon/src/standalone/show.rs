@@ -37,8 +37,8 @@ pub(super) struct Sums {
     dropped: u64,
     skipped: u64,
     errors: u64,
-    /// p50 and p99 of the forwarding latency since start, of the worker that has the longest, ns.
-    latency_ns: [u64; 2],
+    /// p50, p99 and p99.9 of the forwarding latency since start, of the worker that has the longest, ns.
+    latency_ns: [u64; 3],
 }
 
 impl Sums {
@@ -67,8 +67,9 @@ impl Sums {
 
     /// One line about the second that ended.
     pub(super) fn since(&self, before: &Self, second: u64) -> String {
+        let us = |ns: u64| format!("{}.{}", ns / 1000, ns % 1000 / 100);
         format!(
-            "{second:>5} s  in {:>8}/s  out {:>8}/s {:>6} Mbps  by XDP {:>8}/s  dropped {}  skipped {}  errors {}  latency p50 {} us p99 {} us",
+            "{second:>5} s  in {:>8}/s  out {:>8}/s {:>6} Mbps  by XDP {:>8}/s  dropped {}  skipped {}  errors {}  latency p50 {} us p99 {} us p99.9 {} us",
             self.received.wrapping_sub(before.received),
             self.sent.wrapping_sub(before.sent),
             self.sent_bytes.wrapping_sub(before.sent_bytes).wrapping_mul(8) / 1_000_000,
@@ -76,8 +77,9 @@ impl Sums {
             self.dropped,
             self.skipped,
             self.errors,
-            self.latency_ns[0] / 1000,
-            self.latency_ns[1] / 1000,
+            us(self.latency_ns[0]),
+            us(self.latency_ns[1]),
+            us(self.latency_ns[2]),
         )
     }
 }
