@@ -28,6 +28,15 @@ mod tests {
         payload: Vec<u8>,
     }
 
+    /// Ends the sender also where a test fails meanwhile: else it would send for ever, and the test would hang.
+    struct Stop<'s>(&'s AtomicBool);
+
+    impl Drop for Stop<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
     struct Bed {
         server: UdpSocket,
         plan: Plan,
@@ -57,13 +66,14 @@ mod tests {
                 session::open(self.plan.cipher, &self.plan.publishers[0].keys, End::ToServer).expect("keys");
             let mut got = Vec::new();
             let sent = std::thread::scope(|scope| {
+                let end_sending = Stop(&stop);
                 let running = scope.spawn(|| sender.run(&stop, &count));
                 // Looked at often: what a socket's buffer has no room for would be missing.
                 for _ in 0..ms / 10 {
                     std::thread::sleep(Duration::from_millis(10));
                     self.take(&mut session, &mut got);
                 }
-                stop.store(true, Ordering::Relaxed);
+                drop(end_sending);
                 running.join().expect("no panic")
             });
             self.take(&mut session, &mut got);
@@ -139,10 +149,11 @@ mod tests {
     fn a_publisher_that_pauses_comes_back_with_a_keyframe_and_new_numbers() {
         let bed = Bed::new(CALL);
         let churn = Churn { sends: Duration::from_millis(300), pauses: Duration::from_millis(200) };
-        let (sent, got) = bed.run(&Options { churn: Some(churn), ..Options::default() }, None, 1000);
+        let (sent, got) = bed.run(&Options { churn: Some(churn), ..Options::default() }, None, 700);
         let video = video(&got);
         let jumps: Vec<_> = video.windows(2).filter(|pair| pair[1].seq.wrapping_sub(pair[0].seq) > 1).collect();
-        assert!(jumps.len() == 1 && sent.restarts >= 2, "{} jumps, {} restarts", jumps.len(), sent.restarts);
+        // A machine that is busy sleeps longer, so that a second pause may come.
+        assert!(!jumps.is_empty() && sent.restarts >= 2, "{} jumps, {} restarts", jumps.len(), sent.restarts);
         let [before, after] = jumps[0] else { panic!("a pair") };
         assert!(after.seq.wrapping_sub(before.seq) >= 4000);
         let paused_ms = after.timestamp.wrapping_sub(before.timestamp) / 90;
@@ -186,7 +197,7 @@ mod tests {
         let (bed, path) = (Bed::new(CALL), file("sent.pcap"));
         let (_, first) = bed.run(&Options::default(), Some(&path), 500);
         let recordings = Recordings::read(&path).expect("read");
-        let other = Bed::new(&CALL.replace(": 7", ": 70").replace(": 9", ": 90"));
+        let other = Bed::new(&CALL.replace("\"ssrc\": 7", "\"ssrc\": 70").replace("\"ssrc\": 9", "\"ssrc\": 90"));
         // Longer than the recording: it begins again.
         let (_, second) = other.run(&Options { recordings: Some(recordings), ..Options::default() }, None, 800);
         std::fs::remove_file(&path).expect("removed");

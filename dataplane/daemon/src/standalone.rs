@@ -44,6 +44,13 @@ impl Standalone {
     /// Makes segment, sockets and, where an interface is named, the fast path, and fills the segment.
     pub(crate) fn open(wishes: &Wishes<'_>) -> anyhow::Result<Self> {
         let plan = Table::read(wishes.table)?.plan().with_context(|| wishes.table.display().to_string())?;
+        // The kernel gives a packet to any worker's socket, and a worker knows the flows of its own transports only; others are
+        // learnt from connectivity checks, which a table's peers do not send. The classifier knows all flows.
+        anyhow::ensure!(
+            wishes.workers == 1 || wishes.interface.is_some(),
+            "{} workers need AF_XDP to find their packets: name the interface by --interface, or take --workers 1",
+            wishes.workers
+        );
         let media_port = plan.server.port();
         anyhow::ensure!(media_port != 0, "the table's server has no port");
         let mut held = Held::make(media_port, &capacities(&plan, wishes.workers)?)?;

@@ -111,6 +111,15 @@ count = 3
         }
     }
 
+    /// Ends the sender also where a test fails meanwhile: else it would send for ever, and the test would hang.
+    struct Stop<'s>(&'s AtomicBool);
+
+    impl Drop for Stop<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// Sends for a time and decrypts what comes; what was sent, and what came of it.
     fn call(server: &Server, time: Duration) -> (Sent, Vec<Vec<u64>>) {
         let plan = &server.plan();
@@ -123,13 +132,14 @@ count = 3
         let sender = Sender::open(plan, &Options::default()).expect("open");
         let (stop, count) = (AtomicBool::new(false), AtomicU64::new(0));
         let sent = std::thread::scope(|scope| {
+            let end_sending = Stop(&stop);
             let running = scope.spawn(|| sender.run(&stop, &count));
             let end = Instant::now() + time;
             while Instant::now() < end {
                 std::thread::sleep(Duration::from_millis(5));
                 take(plan, &mut received, &mut sessions);
             }
-            stop.store(true, Ordering::Relaxed);
+            drop(end_sending);
             running.join().expect("no panic")
         });
         let (end, all) = (Instant::now() + DRAIN_LIMIT, sent.total() * plan.receivers.len() as u64);
@@ -179,10 +189,10 @@ count = 3
 
     #[test]
     fn it_ends_by_itself_after_its_time_and_says_each_second_what_it_did() {
-        let mut server = Server::start("seconds", "AEAD_AES_128_GCM", &["--seconds", "2", "--workers", "2"]);
+        let mut server = Server::start("seconds", "AEAD_AES_128_GCM", &["--seconds", "2"]);
         server.wait_for("serving AEAD_AES_128_GCM on 127.0.0.1:");
         let (sent, got) = call(&server, Duration::from_millis(700));
-        assert_eq!(got, expected(&server, &sent), "over two workers: {}", server.log());
+        assert_eq!(got, expected(&server, &sent), "{}", server.log());
         let end = Instant::now() + START_LIMIT;
         while server.child.try_wait().expect("a child").is_none() {
             assert!(Instant::now() < end, "it does not end");
@@ -194,7 +204,9 @@ count = 3
         let seconds: Vec<_> = log.lines().filter(|line| line.contains(" s  in ")).collect();
         assert!(seconds.len() == 2 && seconds.iter().all(|line| line.contains("latency p50 ")), "{log}");
         let out: u64 = seconds.iter().map(|line| number_behind(line, "out ")).sum();
-        assert_eq!(out, sent.total() * 3, "what it counts is what left: {log}");
+        // Its own reports go to the publishers beside that.
+        let media = sent.total() * 3;
+        assert!((media..media + 20).contains(&out), "{out} counted, {media} sent: {log}");
     }
 
     fn number_behind(line: &str, word: &str) -> u64 {
@@ -207,6 +219,7 @@ count = 3
         for (cipher, options, said) in [
             ("AES_128_ROT13", &[][..], "AES_128_ROT13"),
             ("AEAD_AES_128_GCM", &["--interface", "no-such-interface"], "no-such-interface"),
+            ("AEAD_AES_128_GCM", &["--workers", "2"], "--interface"),
         ] {
             let mut server = Server::start("refused", cipher, options);
             let end = Instant::now() + START_LIMIT;
