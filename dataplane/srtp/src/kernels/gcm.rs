@@ -15,7 +15,8 @@
 //! **What the ports allow** (Zen 4 at 3.67 GHz, AVX-512, measured instruction by instruction): an AES round of a vector
 //! takes 1 cycle, a field product 2 of one pipe that AES uses too, and mixtures add up to rounds + products. So a vector
 //! of AES-128 takes 14 cycles, 1200 bytes (19 vectors) at least 266, which is 73 ns. The kernel takes 123 to 127, with one
-//! key and one frame as with 3000 keys and 64 frames: memory is not what is lost; what is has not been shown. AES-256 takes 147.
+//! key and one frame as with 3000 keys and 64 frames: memory is not what is lost; what is has not been shown. AES-256
+//! takes 147.
 //!
 //! Tried there without gain: asking for the next frame's lines for writing (noise, single runs), and letting the
 //! additional data join one group later, so that its load need not wait for the stores of the header (126 → 133 ns; 160
