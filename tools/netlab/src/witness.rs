@@ -3,7 +3,7 @@
 //!
 //! A hypervisor that takes a virtual CPU away, and interrupts of the guest, let the CPU time of the thread on it go on. On the
 //! machines of the labs an idle thread of the FIFO class was seen to stand still for 0.3 to 4 ms with no event in the guest's own
-//! trace. So an idle thread per core runs beside the lab, half of the time and behind everybody else (SCHED_IDLE), and counts
+//! trace. So an idle thread per core runs beside the lab, a tenth of the time and behind everybody else (SCHED_IDLE), and counts
 //! the steps of its CPU time that were far longer than the step itself takes.
 
 use std::sync::Arc;
@@ -21,8 +21,8 @@ use thread_priority::{
 
 /// A step that is as long counts as a stop: half of what a turn may take, so that it makes a turn of half of it too long.
 const STOP_NS: u64 = 250_000;
-/// Spins so long, then sleeps as long.
-const SPELL: Duration = Duration::from_millis(10);
+/// Spins so long, then sleeps nine times as long: a machine that gives its guests a share of a core must not be used up by this.
+const SPELL: Duration = Duration::from_millis(5);
 /// More long turns than in all but one of so many runs are the worker's own.
 const ONE_IN: f64 = 100.0;
 
@@ -142,7 +142,7 @@ fn watch(seen: &Seen) {
             last_ns = now_ns;
         }
         seen.watched_ns.fetch_add(last_ns.saturating_sub(began_ns), Ordering::Relaxed);
-        std::thread::sleep(SPELL);
+        std::thread::sleep(SPELL * 9);
     }
 }
 
@@ -179,13 +179,13 @@ mod tests {
     }
 
     #[test]
-    fn an_idle_thread_is_watched_about_half_of_the_time() {
+    fn an_idle_thread_is_watched_a_part_of_the_time() {
         let witness = Witness::start().expect("threads");
         std::thread::sleep(Duration::from_millis(600));
         let stops = witness.stops();
         // Other programs come first, so that there is no lower bound but some.
         let cores = as_f64(std::thread::available_parallelism().map_or(1, usize::from) as u64);
-        assert!(stops.watched_s > 0.0 && stops.watched_s < 0.5 * cores, "{stops:?}");
+        assert!(stops.watched_s > 0.0 && stops.watched_s < 0.2 * cores, "{stops:?}");
         assert!(stops.longest_us > 0.0 && (stops.count == 0) == (stops.longest_us < 250.0), "{stops:?}");
     }
 }
