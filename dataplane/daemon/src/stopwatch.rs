@@ -107,6 +107,10 @@ impl<P: Port> Port for Timed<P> {
         self.port.reap();
     }
 
+    fn rehearse(&mut self) {
+        self.port.rehearse();
+    }
+
     fn rx_overflow(&self) -> u64 {
         self.port.rx_overflow()
     }

@@ -40,6 +40,10 @@ const SLEEP: Duration = Duration::from_millis(5);
 /// Longest sleep of a worker without transports.
 const IDLE_SLEEP: Duration = Duration::from_millis(100);
 
+/// A worker that never sleeps goes the way of a packet again after so long without one: a packet that comes meanwhile waits for
+/// three µs of it at most, and finds its way warm.
+const REHEARSE_NS: u64 = 100_000;
+
 /// How workers run.
 #[derive(Clone, Copy)]
 pub(crate) struct Options {
@@ -119,6 +123,7 @@ impl WorkerThread {
             core: Core::default(),
             ended_ns: now.mono_ns,
             idle_since_ns: now.mono_ns,
+            rehearsed_ns: now.mono_ns,
             is_idle: false,
             patience: Patience::new(),
             backoff: Backoff::new(),
@@ -135,8 +140,10 @@ impl WorkerThread {
                 self.is_lost.store(true, Ordering::Relaxed);
                 break;
             }
-            if is_idle && !self.options.is_busy {
-                turning.rest(counters, self.wakes.get(id.index()));
+            match (is_idle, self.options.is_busy) {
+                (true, true) => turning.rehearse(),
+                (true, false) => turning.rest(counters, self.wakes.get(id.index())),
+                (false, _) => {}
             }
         }
         counters.running.store(0, Ordering::Release);
@@ -186,6 +193,7 @@ struct Turning<'t> {
     core: Core,
     ended_ns: u64,
     idle_since_ns: u64,
+    rehearsed_ns: u64,
     /// The turn before this one found nothing to do.
     is_idle: bool,
     patience: Patience,
@@ -289,6 +297,18 @@ impl Turning<'_> {
         if effects.wake_control {
             let _ = rustix::io::write(self.control, &1_u64.to_ne_bytes());
         }
+    }
+
+    /// Keeps the way of a packet warm while nothing comes.
+    fn rehearse(&mut self) {
+        let now = self.wall.now();
+        if now.mono_ns.saturating_sub(self.rehearsed_ns.max(self.idle_since_ns)) < REHEARSE_NS {
+            return;
+        }
+        self.worker.rehearse(&mut self.port, now);
+        self.rehearsed_ns = mono_ns();
+        // It is nobody's turn that was late.
+        self.ended_ns = self.rehearsed_ns;
     }
 
     /// Spins where that has paid lately, then sleeps until a packet, a wake-up or the next timers.

@@ -34,6 +34,7 @@ mod ledger;
 mod objects;
 mod peers;
 mod receive;
+mod rehearse;
 mod send;
 mod worker;
 

@@ -26,6 +26,7 @@ use crate::peers::Peers;
 use crate::receive::admission::Noted;
 use crate::receive::recorder::Recorder;
 use crate::receive::stun::Reply;
+use crate::rehearse::Rehearsal;
 use crate::send::head::Heads;
 use crate::send::rtx::RtxRequest;
 
@@ -131,6 +132,7 @@ pub struct Worker {
     /// Slots of egress streams that are in `catching_up`, whoever has the slot: a stream that goes and comes is there once.
     pub(crate) is_catching_up: Vec<bool>,
     pub(crate) scratch: Box<[u8; 2048]>,
+    pub(crate) rehearsal: Rehearsal,
     pub(crate) rtcp_in: Vec<u8>,
     /// Streams that ended and whose receivers are still there: BYE is due.
     pub(crate) byes: Queue<(TransportRef, u32)>,
@@ -211,6 +213,7 @@ impl Worker {
             paced: 0,
             is_catching_up: vec![false; subscriptions],
             scratch: Box::new([0; 2048]),
+            rehearsal: Rehearsal::new(),
             rtcp_in: vec![0; 2048],
             byes: Queue::new(BYES),
             closed_paths: Queue::new(transports * PATHS),

@@ -116,6 +116,7 @@ fn counted_turn(call: &mut Call) {
             }
         }
         worker.timers(&mut port, now);
+        worker.rehearse(&mut port, now);
         COUNTING.set(false);
     }
 }

@@ -104,6 +104,9 @@ pub trait Port {
     /// Takes back frames that the kernel is done with.
     fn reap(&mut self);
 
+    /// Goes the way to the kernel with nothing to send, so that it is warm for what comes next.
+    fn rehearse(&mut self) {}
+
     /// Datagrams lost on the way in since start, if the port knows (socket queue overflow).
     fn rx_overflow(&self) -> u64 {
         0

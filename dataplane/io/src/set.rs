@@ -251,6 +251,13 @@ impl Port for PortSet {
         self.socket.reap();
     }
 
+    fn rehearse(&mut self) {
+        if let Some(xdp) = &mut self.xdp {
+            xdp.rehearse();
+        }
+        self.socket.rehearse();
+    }
+
     fn rx_overflow(&self) -> u64 {
         self.socket.rx_overflow()
     }

@@ -75,7 +75,7 @@ impl Worker {
     }
 
     /// A packet of a known media SSRC.
-    fn original(&mut self, leg_slot: u32, ingress_slot: u32, bytes: &[u8], meta: &RxMeta, now: Now) -> Fate {
+    pub(crate) fn original(&mut self, leg_slot: u32, ingress_slot: u32, bytes: &[u8], meta: &RxMeta, now: Now) -> Fate {
         let segment = Arc::clone(&self.segment);
         let Some(ingress) = self.ingresses.get_mut(ingress_slot) else {
             return Fate::Dropped(DropReason::StaleTransport);
@@ -190,6 +190,7 @@ impl Worker {
         let missed = read(&durable.stored_top)..opened.ext_seq;
         if !opened.is_repaired {
             ingress.reception.count(opened.ext_seq, meta.arrival_ns, header.timestamp(), ingress.clock_rate);
+            self.rehearsal.hear(ingress.kind, ingress_slot, header.ssrc());
         }
         let is_late = note_stored(ingress, durable, opened.ext_seq, &stored, payload_len);
         let mut wants_keyframe = false;

@@ -186,6 +186,32 @@ pub(crate) fn send_to<P: Port>(
     Outcome::Sent(len)
 }
 
+/// Goes the way of [`send_to`] for a packet that this receiver has had, in vain: the frame is not committed, no number is taken,
+/// and what is sealed lies in `scratch`, under the number that the packet had. Nothing where it has not had it.
+pub(crate) fn rehearse_to<P: Port>(
+    port: &mut P,
+    receiver: &mut Receiver<'_>,
+    packet: &Packet<'_>,
+    (heads, scratch): (&mut Heads, &mut [u8]),
+    now: Now,
+) -> Option<()> {
+    let Receiver { egress, leg, durable, dscp } = receiver;
+    let path = leg.open_path(*dscp, port)?;
+    let tx = leg.tx.as_ref()?;
+    let index = packet.number.wrapping_add(egress.constants.seq);
+    if packet.number < egress.first_number || index >= durable.next_index.load(core::sync::atomic::Ordering::Relaxed) {
+        return None;
+    }
+    let head = heads.head(egress, packet, now).filter(|head| head.bound() <= LONGEST_DATAGRAM)?;
+    let identity =
+        Identity { ssrc: egress.ssrc, pt: egress.format.pt, codec: egress.format.codec, index, original: None };
+    let frame = port.reserve(path, head.bound())?;
+    write_start(frame, egress, head, &egress.constants, packet, identity)?;
+    let written = write_start(scratch, egress, head, &egress.constants, packet, identity)?;
+    seal(tx, index, scratch, written, Shared(packet.stored.payload().slice(written.of_payload))).ok()?;
+    Some(())
+}
+
 /// How the start of a packet was written.
 #[derive(Clone, Copy)]
 pub(crate) struct Written {

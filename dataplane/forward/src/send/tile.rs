@@ -168,6 +168,7 @@ impl Worker {
             let Some(slot) = popped else { break };
             self.step();
             let run = self.run_cohort(port, slot, now, progress);
+            self.rehearsal.run(is_audio, slot);
             let queue = if is_audio { &mut self.audio } else { &mut self.video };
             let is_kept = match run {
                 Run::Idle => false,

@@ -16,6 +16,7 @@ mod crash_points;
 mod hostile;
 mod ice;
 mod pressure;
+mod rehearsal;
 mod repair;
 mod simulcast;
 mod slots;

@@ -368,6 +368,15 @@ impl Frames {
         }
     }
 
+    /// Tells the kernel to look at an empty tx ring.
+    pub(super) fn rehearse(&self) {
+        if let Some(socket) = self.sockets.get(self.tx)
+            && socket.tx.needs_wakeup()
+        {
+            kick(socket.fd.as_fd(), Way::Send);
+        }
+    }
+
     /// A sharer that runs out of frames asks the keeper of its queue to look for them.
     fn ask_for_frames(&mut self) {
         let keeper = self.geometry.first_worker(self.geometry.tx_queue(self.worker));

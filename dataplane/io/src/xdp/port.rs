@@ -319,6 +319,10 @@ impl Port for XdpPort {
     fn reap(&mut self) {
         self.frames.reap();
     }
+
+    fn rehearse(&mut self) {
+        self.frames.rehearse();
+    }
 }
 
 impl Wait for XdpPort {
