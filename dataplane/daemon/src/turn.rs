@@ -35,10 +35,10 @@ use crate::stopwatch::{Core, Progress, Stopwatch, Timed};
 const TILES_NS: u64 = 200_000;
 /// Packets of one batch: on a socket port a batch of junk costs up to 2 µs a packet, and its answers are to be sent in the same turn.
 const RX_BATCH: usize = 32;
-/// Longest sleep: timers are served at least so often.
-const SLEEP: Duration = Duration::from_millis(5);
-/// Longest sleep of a worker without transports.
-const IDLE_SLEEP: Duration = Duration::from_millis(100);
+/// A timer may be so late: a worker that sleeps is woken for several at once, or finds them due when a packet wakes it.
+const TIMER_LATE: Duration = Duration::from_millis(5);
+/// Longest sleep beside that. Who looks at heartbeats allows for ten of them (`millrace status`).
+const SLEEP_NS: u64 = 95_000_000;
 
 /// A worker that never sleeps goes the way of a packet again after so long without one: a packet that comes meanwhile waits for
 /// three µs of it at most, and finds its way warm.
@@ -71,7 +71,7 @@ impl WorkerThread {
     /// Runs until the process is told to stop. However it ends, panics included, the other workers end with it.
     pub(crate) fn run(self) {
         let id = self.config.worker;
-        let _last = LastWord(Arc::clone(&self.stop));
+        let _last = LastWord { stop: Arc::clone(&self.stop), wakes: Arc::clone(&self.wakes) };
         if let Err(error) = self.serve() {
             tracing::error!(worker = id.0, "{error:#}");
         }
@@ -142,7 +142,7 @@ impl WorkerThread {
             }
             match (is_idle, self.options.is_busy) {
                 (true, true) => turning.rehearse(),
-                (true, false) => turning.rest(counters, self.wakes.get(id.index())),
+                (true, false) => turning.rest(self.wakes.get(id.index())),
                 (false, _) => {}
             }
         }
@@ -151,12 +151,26 @@ impl WorkerThread {
     }
 }
 
-/// Stops all workers when it goes.
-struct LastWord(Arc<AtomicBool>);
+/// Stops all workers when it goes, those that sleep at once: until the last one ends, no successor is started.
+struct LastWord {
+    stop: Arc<AtomicBool>,
+    wakes: Arc<Vec<OwnedFd>>,
+}
 
 impl Drop for LastWord {
     fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.stop.store(true, Ordering::Relaxed);
+        wake_all(&self.wakes, u64::MAX);
+    }
+}
+
+/// Wakes the workers whose bits are set.
+fn wake_all(wakes: &[OwnedFd], workers: u64) {
+    for (index, wake) in wakes.iter().enumerate() {
+        if index < 64 && workers & (1 << index) != 0 {
+            // A full counter means that the other one is awake anyway.
+            let _ = rustix::io::write(wake, &1_u64.to_ne_bytes());
+        }
     }
 }
 
@@ -288,12 +302,7 @@ impl Turning<'_> {
     }
 
     fn wake(&self, effects: Effects) {
-        for (index, wake) in self.wakes.iter().enumerate() {
-            if index < 64 && effects.wake_workers & (1 << index) != 0 {
-                // A full counter means that the other one is awake anyway.
-                let _ = rustix::io::write(wake, &1_u64.to_ne_bytes());
-            }
-        }
+        wake_all(self.wakes, effects.wake_workers);
         if effects.wake_control {
             let _ = rustix::io::write(self.control, &1_u64.to_ne_bytes());
         }
@@ -312,14 +321,30 @@ impl Turning<'_> {
     }
 
     /// Spins where that has paid lately, then sleeps until a packet, a wake-up or the next timers.
-    fn rest(&mut self, counters: &WorkerCounters, wake: Option<&OwnedFd>) {
-        if self.patience.lasts(mono_ns().saturating_sub(self.idle_since_ns)) {
+    fn rest(&mut self, wake: Option<&OwnedFd>) {
+        let now = self.wall.now();
+        if self.patience.lasts(now.mono_ns.saturating_sub(self.idle_since_ns)) {
             self.backoff.spin();
             return;
         }
         let Some(wake) = wake else { return };
-        let has_transports = counters.transports_owned.load(Ordering::Relaxed) > 0;
-        self.port.wait(if has_transports { SLEEP } else { IDLE_SLEEP }, wake.as_fd());
+        let rest_ns = self.worker.rest_ns(now, SLEEP_NS);
+        self.port.wait(TIMER_LATE + Duration::from_nanos(rest_ns), wake.as_fd());
         self.core.forget();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::event::{EventfdFlags, eventfd};
+
+    #[test]
+    fn the_first_worker_to_end_wakes_those_that_sleep() {
+        let stop = Arc::new(AtomicBool::new(false));
+        let wakes = Arc::new(Vec::from([(); 3].map(|()| eventfd(0, EventfdFlags::NONBLOCK).unwrap())));
+        drop(LastWord { stop: Arc::clone(&stop), wakes: Arc::clone(&wakes) });
+        assert!(stop.load(Ordering::Relaxed));
+        assert!(wakes.iter().all(|wake| rustix::io::read(wake, &mut [0; 8]) == Ok(8)));
     }
 }

@@ -270,6 +270,8 @@ impl Wait for PortSet {
             return;
         }
         xdp.sleep(&[(wake, false), self.socket.watched()], timeout);
-        wait::drain(wake);
+        if xdp.found_added(0) {
+            wait::drain(wake);
+        }
     }
 }

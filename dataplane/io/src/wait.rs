@@ -45,7 +45,20 @@ impl Watch {
         let count = libc::nfds_t::try_from(self.fds.len()).unwrap_or(0);
         // EINTR is an answer like any other: the caller looks at its work.
         // SAFETY: because the array has `count` entries and outlives the call, as does the timeout; no signal mask is given.
-        unsafe { libc::ppoll(self.fds.as_mut_ptr(), count, &raw const timeout, core::ptr::null()) };
+        let answer = unsafe { libc::ppoll(self.fds.as_mut_ptr(), count, &raw const timeout, core::ptr::null()) };
+        if answer < 0 {
+            self.fds.iter_mut().for_each(|fd| fd.revents = 0);
+        }
+    }
+
+    /// Whether the last sleep found the `nth` descriptor readable, those that were added counted after the fixed ones.
+    pub(crate) fn found(&self, nth: usize) -> bool {
+        self.fds.get(nth).is_some_and(|fd| fd.revents & libc::POLLIN != 0)
+    }
+
+    /// The same of the `nth` that was added.
+    pub(crate) fn found_added(&self, nth: usize) -> bool {
+        self.found(self.fixed + nth)
     }
 }
 

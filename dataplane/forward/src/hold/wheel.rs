@@ -50,6 +50,14 @@ impl Wheel {
             self.tick = self.tick.saturating_add(1);
         }
     }
+
+    /// Time until the first timer, at most `most_ns`. A leg that was removed may still be waited for.
+    pub(crate) fn left_ns(&self, now_ns: u64, most_ns: u64) -> u64 {
+        let last = (now_ns.saturating_add(most_ns) / SLOT_NS).min(self.tick.saturating_add(SLOTS as u64 - 1));
+        let is_armed = |tick: &u64| self.heads.get(slot_of(*tick)).is_some_and(|head| *head != 0);
+        let first = (self.tick..=last).find(is_armed);
+        first.map_or(most_ns, |tick| tick.saturating_mul(SLOT_NS).saturating_sub(now_ns)).min(most_ns)
+    }
 }
 
 fn slot_of(tick: u64) -> usize {
@@ -71,6 +79,18 @@ mod tests {
         fired.sort_unstable();
         assert_eq!(fired, vec![3, 4]);
         assert_eq!(wheel.expire(5_950_000_000), None);
+    }
+
+    #[test]
+    fn it_tells_how_long_nothing_is_due() {
+        let mut wheel = Wheel::new(4, 1_000_000_000);
+        assert_eq!(wheel.left_ns(1_000_000_000, 50_000_000), 50_000_000, "nothing is armed");
+        wheel.arm(1, 1_020_000_000);
+        assert_eq!(wheel.left_ns(1_000_500_000, 50_000_000), 19_500_000);
+        assert_eq!(wheel.left_ns(1_000_500_000, 7_000_000), 7_000_000);
+        assert_eq!(wheel.left_ns(1_030_000_000, 50_000_000), 0, "late");
+        assert_eq!(wheel.expire(1_030_000_000), Some(1));
+        assert_eq!(wheel.left_ns(1_030_000_000, 50_000_000), 50_000_000);
     }
 
     #[test]

@@ -73,13 +73,25 @@ impl Worker {
         self.send_queue(port, now, &mut progress, false);
         self.send_catching_up(port, now, &mut progress);
         self.finish(port, &progress);
-        let is_more = !(self.replies.is_empty()
+        let is_more = self.has_queued() || self.has_catch_up();
+        Tile { frames: progress.frames, is_more, is_full: progress.is_full }
+    }
+
+    fn has_queued(&self) -> bool {
+        !(self.replies.is_empty()
             && self.audio.is_empty()
             && self.rtx.is_empty()
             && self.video.is_empty()
             && self.injects.is_empty())
-            || self.has_catch_up();
-        Tile { frames: progress.frames, is_more, is_full: progress.is_full }
+    }
+
+    /// Time until a timer is due, at most `most_ns`. None is left where something waits that nothing wakes the worker for:
+    /// for room on the port, for a receiver's pace, or for the next keyframe request that may be sent.
+    #[must_use]
+    pub fn rest_ns(&self, now: Now, most_ns: u64) -> u64 {
+        let is_waiting =
+            self.has_queued() || !(self.catching_up.is_empty() && self.keyframes.is_empty() && self.byes.is_empty());
+        if is_waiting { 0 } else { self.wheel.left_ns(now.mono_ns, most_ns) }
     }
 
     /// Makes what was committed visible, and counts it.

@@ -101,6 +101,33 @@ fn a_port_that_completes_nothing_for_a_while_only_delays() {
     }
 }
 
+// A port does not say when it has room again: who waits for it looks.
+#[test]
+fn a_worker_that_waits_for_room_does_not_rest() {
+    let mut call = Call::new(6, 1);
+    let (tracks, receivers) = conference(&mut call, 5);
+    call.run(SECOND);
+    let rests = |call: &mut Call| {
+        (0..40).any(|_| {
+            call.step();
+            call.bed.workers[0].rest_ns(call.bed.now, SECOND) > 0
+        })
+    };
+    assert!(rests(&mut call), "between packets and timers");
+    call.bed.network.set_tx_frames(8);
+    call.bed.network.hold_completions(true);
+    call.run(50 * MS);
+    assert!(!rests(&mut call));
+    call.bed.network.complete(0, u64::MAX);
+    call.bed.network.hold_completions(false);
+    call.bed.network.set_tx_frames(1024);
+    call.drain();
+    assert!(rests(&mut call));
+    for who in receivers {
+        call.assert_complete(who, 0, tracks[0].tags[0]);
+    }
+}
+
 // CONTRACTS 1: a port that keeps less room than a burst needs delays it no longer than the lag cap
 #[test]
 fn a_ring_that_shrinks_under_a_burst_stops_nobody_for_good() {

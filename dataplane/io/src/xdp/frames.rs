@@ -191,6 +191,16 @@ impl Frames {
         self.sockets.iter().map(|socket| socket.fd.as_fd()).chain(nudge)
     }
 
+    /// Whether the device had no room for all that was sent: it says nothing when it has, so that it has to be asked again.
+    pub(super) fn has_unsent(&self) -> bool {
+        self.sockets.get(self.tx).is_some_and(|socket| socket.tx.filled() != 0)
+    }
+
+    /// The place of the nudge among what is watched.
+    pub(super) const fn nudge_place(&self) -> usize {
+        self.sockets.len()
+    }
+
     /// The worker is awake.
     pub(super) fn quiet(&self) {
         if let Some(nudge) = self.nudges.get(usize::from(self.worker)) {

@@ -31,6 +31,8 @@ use crate::wait::{self, Wait, Watch};
 const PAYLOAD_AT: usize = 128;
 /// Longest UDP payload of a frame.
 const PAYLOAD_MOST: usize = FRAME_BYTES as usize - PAYLOAD_AT;
+/// A device that had no room is asked again so soon.
+const AGAIN: Duration = Duration::from_millis(5);
 /// An arrival stamp older than this is none of ours.
 const STAMP_AGE_NS: u64 = 10_000_000_000;
 
@@ -106,8 +108,16 @@ impl XdpPort {
 
     /// Sleeps until a packet is here or with others who are asked (readable, or writable where that is said).
     pub(crate) fn sleep(&mut self, added: &[(BorrowedFd<'_>, bool)], timeout: Duration) {
+        let timeout = if self.frames.has_unsent() { timeout.min(AGAIN) } else { timeout };
         self.watch.sleep(added, timeout);
-        self.frames.quiet();
+        if self.watch.found(self.frames.nudge_place()) {
+            self.frames.quiet();
+        }
+    }
+
+    /// Whether the last sleep found the `nth` of the others readable.
+    pub(crate) fn found_added(&self, nth: usize) -> bool {
+        self.watch.found_added(nth)
     }
 
     /// The sockets and their places, to be put into the classifier's map once the port is open.
@@ -329,7 +339,9 @@ impl Wait for XdpPort {
     fn wait(&mut self, timeout: Duration, wake: BorrowedFd<'_>) {
         if !self.has_packets() {
             self.sleep(&[(wake, false)], timeout);
-            wait::drain(wake);
+            if self.found_added(0) {
+                wait::drain(wake);
+            }
         }
     }
 }

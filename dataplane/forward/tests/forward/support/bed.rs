@@ -56,6 +56,16 @@ pub(crate) struct Bed {
     pub(crate) failures: Vec<[u8; 16]>,
     /// Durable stores of the last turn that was to end at one.
     pub(crate) stores: u64,
+    /// What the workers are looked at for in a turn in which they could be asleep.
+    rests: Vec<Rest>,
+}
+
+/// A worker's turn so far.
+#[derive(Clone, Copy, Default)]
+struct Rest {
+    steps: u64,
+    /// Nothing has come to it, and it says that nothing is due.
+    is_asleep: bool,
 }
 
 impl Bed {
@@ -89,6 +99,7 @@ impl Bed {
             wakes: 0,
             failures: Vec::new(),
             stores: 0,
+            rests: vec![Rest::default(); usize::from(workers)],
         };
         bed.start();
         bed
@@ -180,6 +191,7 @@ impl Bed {
         let (worker, port, now) = (&mut self.workers[at], &mut self.ports[at], self.now);
         match phase {
             Phase::Apply => {
+                self.rests[at].steps = worker.steps();
                 worker.apply_changes(now);
                 self.take_admissions(at);
                 Phase::Handed
@@ -194,6 +206,8 @@ impl Bed {
                 let count = port.receive(BATCH);
                 worker.receive(&*port, count, now);
                 port.release();
+                let has_come = count > 0 || worker.steps() != self.rests[at].steps;
+                self.rests[at].is_asleep = !has_come && worker.rest_ns(now, u64::MAX) > 0;
                 self.take_admissions(at);
                 Phase::Tile(0)
             }
@@ -203,6 +217,8 @@ impl Bed {
             }
             Phase::Timers => {
                 worker.timers(port, now);
+                let rest = self.rests[at];
+                assert!(!rest.is_asleep || worker.steps() == rest.steps, "worker {at} would have slept through work");
                 self.wakes += u64::from(worker.take_effects().wake_workers.count_ones());
                 Phase::Done
             }
