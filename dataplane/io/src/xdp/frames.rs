@@ -387,13 +387,17 @@ impl Frames {
         }
     }
 
-    /// A sharer that runs out of frames asks the keeper of its queue to look for them.
+    /// A sharer that runs out of frames asks the keeper of its queue to look for them, and one that has none left again each
+    /// time: the keeper may have looked before the device was done with any, and sleeps on.
     fn ask_for_frames(&mut self) {
         let keeper = self.geometry.first_worker(self.geometry.tx_queue(self.worker));
         if keeper == self.worker || self.free.len() >= NUDGE_AT {
             return;
         }
-        if let Some((_, lane)) = self.lanes.iter_mut().find(|(other, lane)| *other == keeper && !lane.is_nudged) {
+        let is_out = self.free.is_empty();
+        if let Some((_, lane)) =
+            self.lanes.iter_mut().find(|(other, lane)| *other == keeper && (is_out || !lane.is_nudged))
+        {
             lane.is_nudged = true;
             wake(&self.nudges, keeper);
         }
