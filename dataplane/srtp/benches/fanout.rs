@@ -105,13 +105,14 @@ impl Ours {
             let at = usize::try_from(start).unwrap() % load.frames;
             let tile = &mut memory[at * FRAME_BYTES..(at + BATCH) * FRAME_BYTES];
             let mut frames = tile.chunks_exact_mut(FRAME_BYTES);
-            let mut batch: [Sealing<'_>; BATCH] = std::array::from_fn(|lane| {
+            let payload = &payload[..load.payload];
+            let mut batch: [Sealing<'_, &[u8]>; BATCH] = std::array::from_fn(|lane| {
                 let index = start + lane as u64;
                 let frame = &mut frames.next().unwrap()[42..];
                 frame[..HEAD].copy_from_slice(&header(index));
-                Sealing::new(&self.contexts[key_at(load, index)], index, frame, HEAD, 0)
+                Sealing::new(&self.contexts[key_at(load, index)], index, frame, (HEAD, 0), payload)
             });
-            protect_rtp_batch(&mut batch, &&payload[..load.payload]);
+            protect_rtp_batch(&mut batch);
             assert!(batch.iter().all(|packet| packet.sealed.is_ok()));
         }
     }

@@ -186,6 +186,7 @@ impl Session {
     }
 
     #[cfg(target_arch = "x86_64")]
+    #[inline]
     pub(crate) fn lane_key(&self) -> Option<&CmKey> {
         if let Self::LanesCm(CmLanes { key, .. }) = self { Some(key) } else { None }
     }

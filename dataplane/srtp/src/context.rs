@@ -148,8 +148,19 @@ impl TxContext {
         Ok((RtpPlace { ssrc: header.ssrc, index, head_len }, packet))
     }
 
+    /// Whether packets of this context are worth gathering for [`protect_rtp_batch`](crate::protect_rtp_batch).
+    #[inline]
+    #[must_use]
+    pub fn has_lanes(&self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        return self.lane_key().is_some();
+        #[cfg(not(target_arch = "x86_64"))]
+        false
+    }
+
     /// Keys for the lanes of a batch, where this context has such.
     #[cfg(target_arch = "x86_64")]
+    #[inline]
     pub(crate) fn lane_key(&self) -> Option<&crate::kernels::CmKey> {
         self.session.lane_key()
     }

@@ -37,7 +37,7 @@ use crate::backend::Backend;
 
 pub(crate) use aes::GcmKey;
 use aes::{AesKey, Nonce};
-pub(crate) use cm::{CmKey, CmLane, seal_lanes};
+pub(crate) use cm::{CmKey, CmLane, lane_blocks, seal_lanes};
 
 /// Hash the result: sealing.
 const HASH_SEALED: u8 = 0;

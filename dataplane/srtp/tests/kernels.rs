@@ -162,10 +162,11 @@ mod tests {
                     let mut batch: Vec<_> = (0..16)
                         .zip(&mut frames)
                         .map(|(lane, frame)| {
-                            Sealing::new(&contexts[lane], index_of(lane), frame, shape.head_len(), prefix)
+                            let lens = (shape.head_len(), prefix);
+                            Sealing::new(&contexts[lane], index_of(lane), frame, lens, &plain[clear..])
                         })
                         .collect();
-                    protect_rtp_batch(&mut batch, &&plain[clear..]);
+                    protect_rtp_batch(&mut batch);
                     let sealed: Vec<_> = batch.iter().map(|packet| packet.sealed).collect();
                     for (lane, frame) in frames.iter().enumerate() {
                         let expected = seal(&references[lane], index_of(lane), &plain, shape.head_len(), 0, 0);
@@ -173,6 +174,48 @@ mod tests {
                         assert!(frame[..expected.len()] == expected, "{here:?} {profile:?} {len} lane {lane}");
                         assert!(frame[expected.len()..].iter().all(|byte| *byte == 0xee));
                     }
+                }
+            }
+        }
+    }
+
+    /// Packets of up to three profiles, whose lengths lie within three blocks of SHA-1, each with a payload of its own.
+    #[test]
+    fn a_batch_of_any_packets_is_the_librarys_packets() {
+        let mut rng = Rng(77);
+        let below = |rng: &mut Rng, bound: u64| usize::try_from(rng.below(bound)).unwrap();
+        for here in others() {
+            for round in 0..1500 {
+                let count = 1 + below(&mut rng, 40);
+                let (shortest, profiles) = (below(&mut rng, 1300), 1 + below(&mut rng, 3));
+                let packets: Vec<_> = (0..count)
+                    .map(|at| {
+                        let profile = Profile::ALL[2 - below(&mut rng, profiles as u64)];
+                        let len = shortest + below(&mut rng, 150);
+                        let shape = Shape { payload: rng.bytes(len), ..Shape::plain(0) };
+                        let (key, index) = (master(profile, at as u64), rng.below(1 << 48));
+                        (key, index, shape.packet(SSRC, seq_of(index)), shape.head_len(), len.min(below(&mut rng, 20)))
+                    })
+                    .collect();
+                let contexts: Vec<_> = packets.iter().map(|(key, ..)| TxContext::on(here, key)).collect();
+                let mut frames = vec![vec![0xee; 1600]; count];
+                let mut batch: Vec<_> = packets
+                    .iter()
+                    .zip(contexts.iter().zip(&mut frames))
+                    .map(|((_, index, plain, head_len, prefix), (context, frame))| {
+                        let (start, rest) = plain.split_at(head_len + prefix);
+                        frame[..start.len()].copy_from_slice(start);
+                        Sealing::new(context, *index, frame, (*head_len, *prefix), rest)
+                    })
+                    .collect();
+                protect_rtp_batch(&mut batch);
+                let sealed: Vec<_> = batch.iter().map(|packet| packet.sealed).collect();
+                for (at, (key, index, plain, head_len, _)) in packets.iter().enumerate() {
+                    let reference = TxContext::on(Backend::Portable, key);
+                    let expected = seal(&reference, *index, plain, *head_len, 0, 0);
+                    assert_eq!(sealed[at], Ok(expected.len()));
+                    assert!(frames[at][..expected.len()] == expected, "{here:?} round {round} packet {at} of {count}");
+                    assert!(frames[at][expected.len()..].iter().all(|byte| *byte == 0xee));
                 }
             }
         }

@@ -326,10 +326,10 @@ mod tests {
             .zip(contexts.iter().zip(&mut frames))
             .map(|(at, (context, frame))| {
                 let out = frame.get_mut(..room(usize::try_from(at).unwrap())).unwrap();
-                Sealing::new(context, index(at), out, 12, 4)
+                Sealing::new(context, index(at), out, (12, 4), &rest[..])
             })
             .collect();
-        protect_rtp_batch(&mut batch, &&rest[..]);
+        protect_rtp_batch(&mut batch);
         for (at, packet) in batch.iter().enumerate() {
             let mut single = vec![0xee; 1500];
             single[..16].copy_from_slice(&plain);

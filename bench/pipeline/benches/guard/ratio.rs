@@ -32,13 +32,13 @@ impl Contestant {
         let began = Instant::now();
         for (index, contexts) in (first..).step_by(BATCH).zip(self.0.chunks(BATCH)) {
             let mut frames = frames.chunks_exact_mut(FRAME);
-            let mut batch: [Sealing<'_>; BATCH] = std::array::from_fn(|lane| {
+            let mut batch: [Sealing<'_, &[u8]>; BATCH] = std::array::from_fn(|lane| {
                 let frame = frames.next().unwrap();
                 let [.., s0, s1] = index.to_be_bytes();
                 frame[..HEAD].copy_from_slice(&[0x80, 96, s0, s1, 1, 2, 3, 4, 0x12, 0x34, 0x56, 0x78]);
-                Sealing::new(&contexts[lane], index, frame, HEAD, 0)
+                Sealing::new(&contexts[lane], index, frame, (HEAD, 0), payload)
             });
-            protect_rtp_batch(&mut batch, &payload);
+            protect_rtp_batch(&mut batch);
             assert!(batch.iter().all(|packet| packet.sealed.is_ok()));
         }
         began.elapsed().as_nanos() as f64

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! AES_CM_128_HMAC_SHA1_80 (RFC 3711) for sixteen receivers at once: each packet is encrypted by the vector kernel, then
-//! all are hashed in step.
+//! all are hashed in step, which takes as many blocks for each.
 
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
@@ -67,29 +67,38 @@ impl<'a> CmLane<'a> {
         let work = Work::seal(nonce, &[], payload, prefix, Some(rest))?;
         Some(Self { key, work, start, len, roc: [r0, r1, r2, r3] })
     }
+
+    /// Blocks that are hashed of it.
+    pub(crate) const fn blocks(&self) -> usize {
+        lane_blocks(self.len)
+    }
 }
 
-/// Seals all lanes and returns their length, when there are all and they are equally long.
-pub(crate) fn seal_lanes(lanes: [Option<CmLane<'_>>; LANES]) -> Option<usize> {
-    let [Some(CmLane { len, .. }), ..] = lanes else { return None };
-    if !lanes.iter().all(|lane| lane.as_ref().is_some_and(|lane| lane.len == len)) {
-        return None;
-    }
-    let mut places = [core::ptr::null(); LANES];
-    let mut keys = [(&[0; 5], &[0; 5]); LANES];
-    let mut suffixes = [[0; 4]; LANES];
-    for (((lane, place), key), suffix) in lanes.iter().flatten().zip(&mut places).zip(&mut keys).zip(&mut suffixes) {
+/// Blocks that are hashed of an authenticated part of `len` bytes.
+pub(crate) const fn lane_blocks(len: usize) -> usize {
+    sha1::message_blocks(len)
+}
+
+/// Seals all lanes of so many blocks; the others are left out.
+pub(crate) fn seal_lanes(lanes: &[Option<CmLane<'_>>; LANES], blocks: usize) {
+    let lanes = || lanes.iter().flatten().filter(|lane| lane.blocks() == blocks);
+    let Some(first) = lanes().next() else { return };
+    // Lanes without a packet hash the first one's again; nobody looks at the result.
+    let mut messages = [(first.start.cast_const(), first.len); LANES];
+    let mut keys = [(&first.key.inner, &first.key.outer); LANES];
+    let mut suffixes = [first.roc; LANES];
+    for (((lane, message), key), suffix) in lanes().zip(&mut messages).zip(&mut keys).zip(&mut suffixes) {
         // SAFETY: the instructions exist because a lane key is made for `Backend::Avx512` alone.
         unsafe { avx512::ctr(&lane.key.aes, &lane.work) };
-        *place = lane.start.cast_const();
+        *message = (lane.start.cast_const(), lane.len);
         *key = (&lane.key.inner, &lane.key.outer);
         *suffix = lane.roc;
     }
-    // SAFETY: `len` bytes can be read at each place because each lane was made from a longer slice that is still lent.
-    let tags = unsafe { sha1::hmac(&keys, &places, len, &suffixes) };
-    for (lane, tag) in lanes.iter().flatten().zip(&tags) {
+    // SAFETY: each length can be read at its place because each lane was made from a longer slice that is still lent, and
+    // each has `blocks` blocks because the others were left out above.
+    let tags = unsafe { sha1::hmac(&keys, &messages, blocks, &suffixes) };
+    for (lane, tag) in lanes().zip(&tags) {
         // SAFETY: the tag lies in the packet because the packet was that much longer than `len`.
-        unsafe { core::ptr::copy_nonoverlapping(tag.as_ptr(), lane.start.wrapping_add(len), TAG_LEN) };
+        unsafe { core::ptr::copy_nonoverlapping(tag.as_ptr(), lane.start.wrapping_add(lane.len), TAG_LEN) };
     }
-    Some(len + TAG_LEN)
 }

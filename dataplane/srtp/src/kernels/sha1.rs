@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! HMAC-SHA1 (RFC 2104, FIPS 180-4) of sixteen messages of one length, one in each lane of AVX-512.
+//! HMAC-SHA1 (RFC 2104, FIPS 180-4) of sixteen messages of as many blocks, one in each lane of AVX-512.
 
 use core::arch::x86_64::{
     __m512i, _mm_set_epi64x, _mm512_add_epi32, _mm512_broadcast_i32x4, _mm512_loadu_si512, _mm512_rol_epi32,
@@ -31,30 +31,39 @@ pub(super) fn after(block: &[u8; BLOCK]) -> State {
     first
 }
 
-/// Tags of `len` bytes at each place of `messages`, followed by the lane's suffix. `keys` are inner and outer values.
+/// Blocks of a message of `len` bytes with its suffix, the bit behind it and the length.
+pub(super) const fn message_blocks(len: usize) -> usize {
+    (len + 4 + 9).div_ceil(BLOCK)
+}
+
+/// Tags of the messages, places and lengths, each followed by the lane's suffix. `keys` are inner and outer values.
 ///
 /// # Safety
-/// `len` bytes can be read at each of `messages`.
+/// Each message can be read, and [`message_blocks`] of each is `count`.
 #[target_feature(enable = "avx512f,avx512bw")]
 pub(super) unsafe fn hmac(
     keys: &[(&State, &State); LANES],
-    messages: &[*const u8; LANES],
-    len: usize,
+    messages: &[(*const u8, usize); LANES],
+    count: usize,
     suffixes: &[[u8; 4]; LANES],
 ) -> [[u8; 20]; LANES] {
     let mut state = gather(&keys.map(|(inner, _)| inner));
-    let whole = len / BLOCK;
-    // SAFETY: the blocks can be read because they lie in the first `len` bytes.
-    unsafe { blocks(&mut state, messages, whole) };
-    let left = len % BLOCK;
-    let tail_blocks = (left + 4 + 9).div_ceil(BLOCK);
-    let bits = ((BLOCK + len + 4) * 8) as u64;
+    // All that differs between messages of one count lies in their last two blocks, and in the last one where all reach it.
+    let is_in_last = messages.iter().all(|(_, len)| *len >= (count - 1) * BLOCK);
+    let tail_blocks = if is_in_last { 1 } else { 2 };
+    let whole = count - tail_blocks;
+    // SAFETY: the blocks can be read because a message lacks at most 4 + 9 bytes of the last of `count`, so that those before
+    // the last two are whole, and the one before the last is where all messages reach the last.
+    unsafe { blocks(&mut state, &messages.map(|(place, _)| place), whole) };
     let mut tails = [[0_u8; 2 * BLOCK]; LANES];
-    for ((tail, message), suffix) in tails.iter_mut().zip(messages).zip(suffixes) {
-        // SAFETY: the bytes can be read because they are the last of `len`, and the tail is longer than a block.
+    for ((tail, (message, len)), suffix) in tails.iter_mut().zip(messages).zip(suffixes) {
+        let left = len - whole * BLOCK;
+        // SAFETY: the bytes can be read because they are the message's last, and the tail is longer than they are because
+        // they are at most 4 + 9 bytes short of it.
         unsafe { core::ptr::copy_nonoverlapping(message.wrapping_add(whole * BLOCK), tail.as_mut_ptr(), left) };
         tail[left..left + 4].copy_from_slice(suffix);
         tail[left + 4] = 0x80;
+        let bits = ((BLOCK + len + 4) * 8) as u64;
         tail[tail_blocks * BLOCK - 8..tail_blocks * BLOCK].copy_from_slice(&bits.to_be_bytes());
     }
     let places = core::array::from_fn(|lane| tails[lane].as_ptr());
