@@ -122,6 +122,9 @@ struct State {
     holds_completions: bool,
     /// Remote port of the paths that have no room.
     stuck: Option<u16>,
+    /// One of so many frames is refused; 0 = none.
+    refused: u64,
+    asked: u64,
 }
 
 impl State {
@@ -170,6 +173,12 @@ impl State {
         Self::insert(&mut self.sent, 0, early, sent);
     }
 
+    /// Whether the frame that is asked for is refused.
+    const fn refuses(&mut self) -> bool {
+        self.asked += 1;
+        self.refused != 0 && self.asked.is_multiple_of(self.refused)
+    }
+
     /// Frames of the pool that nobody has, given those that the port holds.
     fn tx_room(&mut self, worker: usize, held: usize) -> usize {
         let tx_frames = self.tx_frames;
@@ -202,6 +211,8 @@ impl SimulatedNetwork {
                 tx_frames: 1024,
                 holds_completions: false,
                 stuck: None,
+                refused: 0,
+                asked: 0,
             })),
         }
     }
@@ -277,6 +288,11 @@ impl SimulatedNetwork {
     /// From here on the paths to this remote port have no room, as if another port that is full sent for them.
     pub fn stick(&self, remote_port: Option<u16>) {
         self.state.borrow_mut().stuck = remote_port;
+    }
+
+    /// From here on one of `nth` frames that are asked for is refused although there is room; 0 = none.
+    pub fn refuse_every(&self, nth: u64) {
+        self.state.borrow_mut().refused = nth;
     }
 
     /// The kernel is done with up to `frames` frames of a worker: the next `reap` takes them back.
@@ -390,7 +406,7 @@ impl Port for SimulatedPort {
     }
 
     fn reserve(&mut self, path: PathSlot, len: usize) -> Option<&mut [u8]> {
-        if self.is_stuck(path) {
+        if self.is_stuck(path) || self.network.state.borrow_mut().refuses() {
             return None;
         }
         let path = self.paths.get(path.0 as usize).copied().flatten()?;
