@@ -28,6 +28,7 @@ use crate::receive::recorder::Recorder;
 use crate::receive::stun::Reply;
 use crate::rehearse::Rehearsal;
 use crate::send::head::Heads;
+use crate::send::lanes::Lanes;
 use crate::send::rtx::RtxRequest;
 
 /// Replies (STUN) that wait for the send half.
@@ -143,6 +144,8 @@ pub struct Worker {
     pub(crate) steps: u64,
     /// Headers of the packets under way, in this tile.
     pub(crate) heads: Box<[Heads; BURST]>,
+    /// Packets that are sealed together, in this tile.
+    pub(crate) lanes: Box<Lanes>,
     /// Arrival times of the frames of the last tile, for the latency histogram.
     pub(crate) arrivals: [u64; TILE],
     pub(crate) arrival_count: usize,
@@ -220,6 +223,7 @@ impl Worker {
             pending: 0,
             steps: 0,
             heads: Box::new([const { Heads::new() }; BURST]),
+            lanes: Box::new(Lanes::new()),
             arrivals: [0; TILE],
             arrival_count: 0,
             peers,

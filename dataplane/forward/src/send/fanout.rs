@@ -16,11 +16,11 @@ use dataplane_shm::store::{LogReader, Stored};
 use crate::counting::{bump, read};
 use crate::hold::paged::PagePool;
 use crate::hold::slab::Slab;
-use crate::ledger::Tally;
 use crate::objects::cohort::{BURST, Burst, Cohort, Current};
 use crate::objects::egress::{EGRESS_LINES, Egress};
 use crate::objects::leg::{LEG_LINES, Leg};
 use crate::objects::numbers::Numbers;
+use crate::send::fates::Fates;
 use crate::send::head::Heads;
 use crate::send::rewrite::{Outcome, Packet, Receiver, send_to};
 use crate::send::tile::Progress;
@@ -262,7 +262,7 @@ impl Worker {
 
     /// Gives the packets under way to further members, all of them to one before the next; true when all have had them.
     fn continue_packets<P: Port>(&mut self, port: &mut P, slot: u32, now: Now, progress: &mut Progress) -> bool {
-        let Self { segment, cohorts, egresses, legs, pages, heads, config, arrivals, arrival_count, .. } = self;
+        let Self { segment, cohorts, egresses, legs, pages, heads, lanes, config, arrivals, arrival_count, .. } = self;
         let Some(cohort) = cohorts.get_mut(slot) else { return true };
         let reader = segment.log_reader(cohort.log);
         let burst = *cohort.burst();
@@ -272,18 +272,21 @@ impl Worker {
         });
         let packets = packets.get(..burst.len()).unwrap_or(&[]);
         heads.iter_mut().for_each(Heads::clear);
-        let mut tally = Tally::new();
+        let mut fates = Fates::new(progress, arrivals, arrival_count);
         let mut room = port.tx_room();
         for ahead in 0..EGRESS_AHEAD {
             ask_for_egress(cohort, pages, egresses, cohort.position.saturating_add(ahead));
         }
         let mut is_done = true;
         while let Some(member) = cohort.members.get(pages, cohort.position) {
-            if room < packets.len() {
-                room = port.tx_room();
-                progress.is_full |= room < packets.len();
+            if !lanes.has_room_for(packets.len()) {
+                lanes.send(port, packets, (egresses, legs, segment), &mut fates);
             }
-            if !progress.has_room_for(packets.len()) {
+            if room < packets.len() {
+                room = port.tx_room().saturating_sub(lanes.len());
+                fates.progress.is_full |= room < packets.len();
+            }
+            if !fates.progress.has_room_for(packets.len().saturating_add(lanes.len())) {
                 is_done = false;
                 break;
             }
@@ -292,34 +295,30 @@ impl Worker {
             ask_for_key(cohort, pages, (egresses, legs), cohort.position.saturating_add(KEY_AHEAD));
             cohort.position = cohort.position.saturating_add(1);
             let Some(mut receiver) = Receiver::of(member, (egresses, legs, segment), config.dscp) else {
-                tally.skip(packets.len() as u64, SkipReason::MemberLeft);
+                fates.skip(packets.len() as u64, SkipReason::MemberLeft);
                 continue;
             };
+            if receiver.has_lanes() {
+                let taken = lanes.hold_all(port, &mut receiver, (packets, heads), (member, now), &mut fates);
+                room = room.saturating_sub(taken);
+                continue;
+            }
             for (packet, heads) in packets.iter().zip(heads.iter_mut()) {
                 let outcome = match packet {
                     Some(packet) => send_to(port, &mut receiver, packet, heads, now),
                     None => Outcome::Skipped(SkipReason::NotInStore),
                 };
-                match outcome {
-                    Outcome::Sent(len) => {
-                        tally.send();
-                        progress.committed(len);
-                        room = room.saturating_sub(1);
-                        let arrival_ns = packet.as_ref().map_or(0, |packet| packet.info.arrival_ns);
-                        if let Some(place) = arrivals.get_mut(*arrival_count) {
-                            *place = arrival_ns;
-                            *arrival_count = arrival_count.saturating_add(1);
-                        }
-                    }
-                    Outcome::Skipped(reason) => tally.skip(1, reason),
-                    // There is room: it was asked above.
-                    Outcome::Full => {}
-                }
+                room = room.saturating_sub(usize::from(matches!(outcome, Outcome::Sent(_))));
+                fates.note(outcome, packet.as_ref().map_or(0, |packet| packet.info.arrival_ns));
             }
+        }
+        if lanes.len() != 0 {
+            lanes.send(port, packets, (egresses, legs, segment), &mut fates);
         }
         if is_done {
             cohort.end_burst();
         }
+        let tally = fates.tally;
         self.settle_tally(&tally);
         is_done
     }

@@ -5,10 +5,10 @@
 use dataplane_abi::drop_reason::SkipReason;
 use dataplane_abi::durable::EgressDurable;
 use dataplane_abi::store::{StoredHead, packet_flags};
-use dataplane_io::port::Port;
+use dataplane_io::port::{PathSlot, Port};
 use dataplane_shm::store::{StoreBytes, Stored, StoredInfo};
 use dataplane_shm::{Segment, publish};
-use dataplane_srtp::{MAX_RTP_INDEX, Plaintext, SharedBytes};
+use dataplane_srtp::{MAX_RTP_INDEX, Plaintext, SharedBytes, TxContext};
 use dataplane_wire::codec::{Codec, Field, FrameInfo, PictureId, vp8};
 
 use crate::counting::{add, bump};
@@ -22,7 +22,7 @@ use crate::send::seal::seal;
 use crate::worker::{Now, Worker};
 
 /// Longest UDP payload that is ever sent: an Ethernet MTU less IPv6 and UDP headers.
-const LONGEST_DATAGRAM: usize = 1452;
+pub(crate) const LONGEST_DATAGRAM: usize = 1452;
 /// Payload bytes that may be patched: the longest descriptor lies within.
 const PREFIX_BYTES: usize = 16;
 /// Offset of a field that a descriptor does not have.
@@ -96,6 +96,12 @@ impl<'w> Receiver<'w> {
         let durable = segment.egress(egress.subscription.slot)?;
         Some(Self { egress, leg, durable, dscp })
     }
+
+    /// Whether its packets are worth gathering (see [`crate::send::lanes`]).
+    #[inline]
+    pub(crate) fn has_lanes(&self) -> bool {
+        self.leg.tx.as_ref().is_some_and(TxContext::has_lanes)
+    }
 }
 
 impl<'s> Packet<'s> {
@@ -134,38 +140,16 @@ pub(crate) fn send_to<P: Port>(
     heads: &mut Heads,
     now: Now,
 ) -> Outcome {
-    let Receiver { egress, leg, durable, dscp } = receiver;
-    let Some(path) = leg.open_path(*dscp, port) else { return Outcome::Skipped(SkipReason::NoPath) };
-    let Some(tx) = leg.tx.as_ref() else { return Outcome::Skipped(SkipReason::NoKeys) };
-    let index = packet.number.wrapping_add(egress.constants.seq);
-    let window = Window { top: &durable.next_index, bits: &durable.spent };
-    let is_fresh = index >= durable.next_index.load(core::sync::atomic::Ordering::Relaxed);
-    let may_take = is_fresh || (packet.is_late && window.is_unused(index));
-    if packet.number < egress.first_number || !may_take {
-        return Outcome::Skipped(SkipReason::NumberSpent);
-    }
-    if index > MAX_RTP_INDEX {
-        return Outcome::Skipped(SkipReason::CipherRefused);
-    }
-    let Some(head) = heads.head(egress, packet, now).filter(|head| head.bound() <= LONGEST_DATAGRAM) else {
-        return Outcome::Skipped(SkipReason::TooLong);
+    let Admitted { path, index, head } = match admit(port, receiver, packet, heads, now) {
+        Ok(admitted) => admitted,
+        Err(reason) => return Outcome::Skipped(reason),
     };
+    let Some(tx) = receiver.leg.tx.as_ref() else { return Outcome::Skipped(SkipReason::NoKeys) };
     let Some(frame) = port.reserve(path, head.bound()) else {
-        // The port does not know the path, or the one that serves it alone is full: nobody else waits for that one.
-        let is_stuck = port.room_for(path, head.bound()) == 0;
-        return Outcome::Skipped(if is_stuck { SkipReason::TxFull } else { SkipReason::NoPath });
+        return Outcome::Skipped(refused(port, path, head.bound()));
     };
-    // CONTRACTS 3 of the design: the number is spent here, whatever happens to the frame.
-    if !window.take_next(index) {
-        return Outcome::Skipped(SkipReason::NumberSpent);
-    }
-    let last = last_of(egress, packet);
-    if !packet.is_late {
-        publish::store_u64(&durable.last, last_word(&last));
-    }
-    let identity =
-        Identity { ssrc: egress.ssrc, pt: egress.format.pt, codec: egress.format.codec, index, original: None };
-    let Some(written) = write_start(frame, egress, head, &egress.constants, packet, identity) else {
+    let Some(last) = spend(receiver, packet, index) else { return Outcome::Skipped(SkipReason::NumberSpent) };
+    let Some(written) = write_media(frame, receiver.egress, head, packet, index) else {
         return Outcome::Skipped(SkipReason::TooLong);
     };
     let rest = Shared(packet.stored.payload().slice(written.of_payload));
@@ -177,13 +161,75 @@ pub(crate) fn send_to<P: Port>(
     }
     port.commit(len);
     if !packet.is_late {
-        egress.last = last;
+        receiver.egress.last = last;
     }
+    note_sent(receiver, packet, len);
+    Outcome::Sent(len)
+}
+
+/// A packet that a receiver may have.
+pub(crate) struct Admitted<'h> {
+    pub(crate) path: PathSlot,
+    pub(crate) index: u64,
+    pub(crate) head: &'h Head,
+}
+
+/// Whether a receiver may have a packet: where it goes, under which number, with which head.
+#[inline]
+pub(crate) fn admit<'h, P: Port>(
+    port: &mut P,
+    receiver: &mut Receiver<'_>,
+    packet: &Packet<'_>,
+    heads: &'h mut Heads,
+    now: Now,
+) -> Result<Admitted<'h>, SkipReason> {
+    let Receiver { egress, leg, durable, dscp } = receiver;
+    let path = leg.open_path(*dscp, port).ok_or(SkipReason::NoPath)?;
+    if leg.tx.is_none() {
+        return Err(SkipReason::NoKeys);
+    }
+    let index = packet.number.wrapping_add(egress.constants.seq);
+    let window = Window { top: &durable.next_index, bits: &durable.spent };
+    let is_fresh = index >= durable.next_index.load(core::sync::atomic::Ordering::Relaxed);
+    let may_take = is_fresh || (packet.is_late && window.is_unused(index));
+    if packet.number < egress.first_number || !may_take {
+        return Err(SkipReason::NumberSpent);
+    }
+    if index > MAX_RTP_INDEX {
+        return Err(SkipReason::CipherRefused);
+    }
+    let head = heads.head(egress, packet, now).filter(|head| head.bound() <= LONGEST_DATAGRAM);
+    Ok(Admitted { path, index, head: head.ok_or(SkipReason::TooLong)? })
+}
+
+/// Why a port lends no frame: it does not know the path, or the one that serves it alone is full: nobody else waits for that one.
+pub(crate) fn refused<P: Port>(port: &mut P, path: PathSlot, len: usize) -> SkipReason {
+    if port.room_for(path, len) == 0 { SkipReason::TxFull } else { SkipReason::NoPath }
+}
+
+/// CONTRACTS 3 of the design: the number is spent here, whatever happens to the frame. What is sent last then; nothing where
+/// the number was spent before.
+#[inline]
+pub(crate) fn spend(receiver: &Receiver<'_>, packet: &Packet<'_>, index: u64) -> Option<LastSent> {
+    let durable = receiver.durable;
+    if !(Window { top: &durable.next_index, bits: &durable.spent }).take_next(index) {
+        return None;
+    }
+    let last = last_of(receiver.egress, packet);
+    if !packet.is_late {
+        publish::store_u64(&durable.last, last_word(&last));
+    }
+    Some(last)
+}
+
+/// Counts a packet that was committed.
+#[inline]
+pub(crate) fn note_sent(receiver: &mut Receiver<'_>, packet: &Packet<'_>, len: usize) {
+    let Receiver { leg, durable, .. } = receiver;
     bump(&durable.packets);
     add(&durable.octets, u64::from(packet.head.payload_len));
     leg.unsaid_packets = leg.unsaid_packets.saturating_add(1);
     leg.unsaid_bytes = leg.unsaid_bytes.saturating_add(len as u64);
-    Outcome::Sent(len)
 }
 
 /// Goes the way of [`send_to`] for a packet that this receiver has had, in vain: the frame is not committed, no number is taken,
@@ -221,6 +267,20 @@ pub(crate) struct Written {
     pub(crate) in_place: usize,
     /// Bytes of the stored payload among them.
     pub(crate) of_payload: usize,
+}
+
+/// Writes the start of a packet of the stream itself.
+#[inline]
+pub(crate) fn write_media(
+    frame: &mut [u8],
+    egress: &Egress,
+    head: &Head,
+    packet: &Packet<'_>,
+    index: u64,
+) -> Option<Written> {
+    let identity =
+        Identity { ssrc: egress.ssrc, pt: egress.format.pt, codec: egress.format.codec, index, original: None };
+    write_start(frame, egress, head, &egress.constants, packet, identity)
 }
 
 /// Writes header, original sequence number and patched prefix.

@@ -2,7 +2,7 @@
 //! Where the send half meets the cipher. A build with `--cfg null_cipher`, for benches only, can leave the cipher out while
 //! it runs, so that the pipeline's own cost is seen; no other build has such a way.
 
-use dataplane_srtp::{SrtpError, TxContext};
+use dataplane_srtp::{BATCH, Sealing, SrtpError, TxContext, protect_rtp_batch};
 
 use crate::send::rewrite::{Shared, Written};
 
@@ -24,6 +24,20 @@ pub(crate) fn seal(
         return Ok(clear_len.saturating_add(tx.profile().rtp_overhead()));
     }
     tx.protect_rtp(index, frame, written.head_len, written.in_place, rest)
+}
+
+/// Seals frames whose heads were written, together.
+#[inline]
+pub(crate) fn seal_all(batch: &mut [Option<Sealing<'_, Shared<'_>>>; BATCH]) {
+    #[cfg(null_cipher)]
+    if null::is_on() {
+        for packet in batch.iter_mut().flatten() {
+            let clear_len = packet.head_len.saturating_add(packet.prefix_len).saturating_add(packet.rest.0.len());
+            packet.sealed = Ok(clear_len.saturating_add(packet.context.profile().rtp_overhead()));
+        }
+        return;
+    }
+    protect_rtp_batch(batch.iter_mut().flatten());
 }
 
 /// Leaving the cipher out.

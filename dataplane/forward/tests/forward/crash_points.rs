@@ -9,6 +9,7 @@ use dataplane_abi::flow::FlowKey;
 use dataplane_abi::ids::{IngressId, SubscriptionRef};
 use dataplane_abi::layout::Layout;
 use dataplane_abi::limits::ENCODINGS;
+use dataplane_srtp::Profile;
 use dataplane_wire::codec::Codec;
 
 use crate::support::call::{Call, MS, SECOND, Track, Who};
@@ -126,8 +127,9 @@ fn assert_time_goes_on(call: &Call, members: &Members, seed: u64) {
 }
 
 /// A call with `stops` deaths; how many there were.
-fn run(seed: u64, workers: u32, stops: usize) -> usize {
+fn run(seed: u64, workers: u32, stops: usize, profile: Profile) -> usize {
     let mut call = Call::new(seed, workers);
+    call.profile = profile;
     call.tick_ns = 2 * MS;
     let place = |at: usize| at % workers as usize;
     let publisher = call.join(place(0));
@@ -357,7 +359,14 @@ fn crash_points_no_mixture_of_two_addresses_is_ever_a_path() {
 fn crash_points_two_hundred_stops_at_durable_stores() {
     let mut deaths = 0;
     for seed in 0..20 {
-        deaths += run(seed, 1 + u32::try_from(seed % 3).unwrap(), 10);
+        deaths += run(seed, 1 + u32::try_from(seed % 3).unwrap(), 10, Profile::AeadAes128Gcm);
     }
     assert!(deaths >= 200, "{deaths} deaths");
+}
+
+// CONTRACTS 3, 15: packets whose numbers are spent and which are held, to be sealed together, die with the process
+#[test]
+fn crash_points_between_a_spent_number_and_its_sealing() {
+    let deaths: usize = (0..6).map(|seed| run(seed, 1, 10, Profile::AesCm128HmacSha1_80)).sum();
+    assert!(deaths >= 60, "{deaths} deaths");
 }

@@ -15,6 +15,7 @@ mod crash;
 mod crash_points;
 mod hostile;
 mod ice;
+mod lanes;
 mod pressure;
 mod rehearsal;
 mod repair;
