@@ -9,8 +9,7 @@ use crate::{Plaintext, SrtpError, TxContext};
 pub const BATCH: usize = 16;
 
 /// Fewer packets than these go one by one: all lanes are hashed whether a packet is in them or not.
-#[cfg(target_arch = "x86_64")]
-const LEAST: usize = 5;
+pub const BATCH_LEAST: usize = 5;
 
 /// One packet of a batch: the arguments of [`TxContext::protect_rtp`].
 #[derive(Debug)]
@@ -79,7 +78,7 @@ impl<'a, P: Plaintext> Sealing<'a, P> {
 /// What the caller guarantees is what `protect_rtp` demands, for each packet: `index` is spent before the call and
 /// unique for its key and SSRC, whatever the outcome. Any packets in any order are right; what makes it *fast*:
 ///
-/// - contexts that have lanes ([`TxContext::has_lanes`]), [`BATCH`] packets per call;
+/// - contexts that have lanes ([`TxContext::has_lanes`]), [`BATCH`] packets per call, [`BATCH_LEAST`] at least;
 /// - lengths that are equal, or nearly: lanes work in step, so those run together whose SHA-1 has as many blocks of
 ///   64 bytes. Few of one such length run one by one;
 /// - frames that are in the nearest cache, none at the same distance from a multiple of 4096 as all the others.
@@ -105,7 +104,7 @@ fn take_lanes<P: Plaintext>(chunk: &mut [Option<&mut Sealing<'_, P>>; BATCH]) {
     for (at, one) in blocks.iter().enumerate() {
         let Some(count) = *one else { continue };
         let is_seen = blocks.iter().take(at).any(|before| before == one);
-        if is_seen || blocks.iter().filter(|other| *other == one).count() < LEAST {
+        if is_seen || blocks.iter().filter(|other| *other == one).count() < BATCH_LEAST {
             continue;
         }
         let mates = chunk.iter_mut().zip(&blocks).filter(|(_, blocks)| *blocks == one);

@@ -42,7 +42,7 @@ mod profile;
 mod replay;
 mod tracked;
 
-pub use batch::{BATCH, Sealing, protect_rtp_batch};
+pub use batch::{BATCH, BATCH_LEAST, Sealing, protect_rtp_batch};
 pub use context::{RtcpOpened, RtpOpened, RxContext, TxContext};
 pub use error::SrtpError;
 pub use plaintext::{Plaintext, SharedBytes};

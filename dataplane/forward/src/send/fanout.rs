@@ -12,6 +12,7 @@ use dataplane_io::port::Port;
 use dataplane_shm::Segment;
 use dataplane_shm::prefetch::prefetch;
 use dataplane_shm::store::{LogReader, Stored};
+use dataplane_srtp::BATCH_LEAST;
 
 use crate::counting::{bump, read};
 use crate::hold::paged::PagePool;
@@ -277,6 +278,8 @@ impl Worker {
         for ahead in 0..EGRESS_AHEAD {
             ask_for_egress(cohort, pages, egresses, cohort.position.saturating_add(ahead));
         }
+        // Fewer fill no lanes, and would be copied for nothing.
+        let is_together = cohort.pending() >= BATCH_LEAST as u64;
         let mut is_done = true;
         while let Some(member) = cohort.members.get(pages, cohort.position) {
             if !lanes.has_room_for(packets.len()) {
@@ -298,7 +301,7 @@ impl Worker {
                 fates.skip(packets.len() as u64, SkipReason::MemberLeft);
                 continue;
             };
-            if receiver.has_lanes() {
+            if is_together && receiver.has_lanes() {
                 let taken = lanes.hold_all(port, &mut receiver, (packets, heads), (member, now), &mut fates);
                 room = room.saturating_sub(taken);
                 continue;
