@@ -2,7 +2,7 @@
 //! What a restarted control plane needs of the sessions that go on without it.
 //!
 //! ```text
-//!  core ── put, remove ──► what is due, by key (latest wins) ──► writer thread ── one transaction at a time ──► sessions.redb
+//!  core ── put, remove ──► what is due, by key (latest wins) ──► writer thread ── a transaction each 20 ms ──► sessions.redb
 //! ```
 //!
 //! A file of its own: its writer never keeps the core from the other one, and whatever is wrong with it costs the sessions
@@ -33,6 +33,9 @@ const ABOUT: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("about");
 const DUE_LEN: usize = 32_768;
 /// How long the writer waits after a failure before it tries again.
 const RETRY: Duration = Duration::from_secs(1);
+/// Time from one transaction to the next: a disk's wait and a tree's upper pages cost as much for one record as for many, and
+/// hundreds join in a second. The first record after a quiet time is written at once.
+const GATHER: Duration = Duration::from_millis(20);
 /// Memory for cached pages, in bytes.
 const CACHE_LEN: usize = 1024 * 1024;
 
@@ -55,12 +58,19 @@ struct State {
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
+    /// Whoever pauses is woken by nothing but the end.
+    ended: Condvar,
 }
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         // A map of finished values is whole whatever happened to its other user.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits that long, or until it is over.
+    fn pause(&self, state: MutexGuard<'_, State>, time: Duration) {
+        drop(self.ended.wait_timeout_while(state, time, |state| !state.is_over));
     }
 }
 
@@ -144,6 +154,7 @@ impl Drop for Sessions {
     fn drop(&mut self) {
         self.shared.lock().is_over = true;
         self.shared.changed.notify_all();
+        self.shared.ended.notify_all();
         if let Some(thread) = self.thread.take() {
             // A writer that has panicked has nothing more to say.
             let _ = thread.join();
@@ -201,12 +212,11 @@ fn write_all(database: &Database, shared: &Shared, path: &Path) {
             // What has come meanwhile is later than what could not be written.
             let later = std::mem::replace(&mut state.due, batch);
             state.due.extend(later);
-            let over = |state: &mut State| !state.is_over;
-            drop(shared.changed.wait_timeout_while(state, RETRY, over));
+            shared.pause(state, RETRY);
         } else {
-            drop(state);
+            shared.changed.notify_all();
+            shared.pause(state, GATHER);
         }
-        shared.changed.notify_all();
     }
 }
 

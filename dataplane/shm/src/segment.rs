@@ -306,7 +306,10 @@ impl Segment {
             return None;
         }
         let intent = self.intent.as_ref().filter(|intent| intent.is_writable())?;
-        Some((Arc::clone(intent), first + worker.index() * bytes))
+        let offset = first + worker.index() * bytes;
+        // Now, and not in the turn that first comes round it: a ring is as large in memory before an attack as after it.
+        intent.populate(offset, bytes);
+        Some((Arc::clone(intent), offset))
     }
 
     fn consumer<T: Pod>(&self, first: usize, bytes: usize, entries: usize, worker: WorkerId) -> Option<Consumer<T>> {

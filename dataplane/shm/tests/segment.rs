@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering;
 use dataplane_abi::ABI_VERSION;
 use dataplane_abi::ids::{IngressId, WorkerId};
 use dataplane_abi::limits::Capacities;
+use dataplane_abi::ring::{DATAGRAM_ENTRIES, Datagram};
 use dataplane_abi::segment::{FINGERPRINT, MAGIC};
 use dataplane_shm::{Access, AttachError, AttachFds, Segment, SegmentFds};
 
@@ -192,4 +193,29 @@ fn a_store_into_a_read_only_part_ends_the_process() {
     child.args(["--exact", "a_store_into_a_read_only_part_ends_the_process"]).env(CHILD, "1");
     let status = child.output().unwrap().status;
     assert_eq!(status.signal(), Some(11), "SIGSEGV");
+}
+
+/// Pages that this thread had to have filled in, so far (proc(5), `minflt`).
+fn page_faults() -> u64 {
+    let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+    let (_, behind_the_name) = stat.rsplit_once(')').unwrap();
+    behind_the_name.split_whitespace().nth(7).unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_ring_is_in_memory_at_both_ends_before_its_first_round() {
+    let (fds, _) = create();
+    let data_plane = Segment::attach(fds.borrow_for(Access::DataPlane), Access::DataPlane).unwrap();
+    let control_plane = Segment::attach(fds.borrow_for(Access::ControlPlane), Access::ControlPlane).unwrap();
+    let mut producer = data_plane.punt_producer(WorkerId(1)).unwrap();
+    let mut consumer = control_plane.punt_consumer(WorkerId(1)).unwrap();
+    let datagram = Box::new(Datagram::zeroed());
+    let before = page_faults();
+    for _ in 0..DATAGRAM_ENTRIES {
+        producer.push(&datagram).unwrap();
+        let _ = consumer.pop().unwrap();
+    }
+    // Two entries to a page, at each end: without it there were 256.
+    let faults = page_faults() - before;
+    assert!(faults < 16, "{faults} pages were filled in on the way");
 }
