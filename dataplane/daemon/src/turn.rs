@@ -125,7 +125,7 @@ impl WorkerThread {
             idle_since_ns: now.mono_ns,
             rehearsed_ns: now.mono_ns,
             is_idle: false,
-            patience: Patience::new(),
+            patience: Patience::new(now.mono_ns),
             backoff: Backoff::new(),
             wakes: &self.wakes,
             control: &self.control,
@@ -258,7 +258,7 @@ impl Turning<'_> {
         let has_worked = received > 0 || frames > 0 || sent > 0 || is_more;
         if has_worked {
             if self.is_idle {
-                self.patience.learn(watch.started_ns().saturating_sub(self.idle_since_ns));
+                self.patience.learn(watch.started_ns().saturating_sub(self.idle_since_ns), watch.started_ns());
             }
             self.idle_since_ns = ended_ns;
             self.backoff.reset();
