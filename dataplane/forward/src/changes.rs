@@ -430,6 +430,7 @@ impl Worker {
         let Some(slot) = self.egress_of(subscription_slot) else { return };
         self.leave_cohorts(slot);
         let Some(egress) = self.egresses.remove(slot) else { return };
+        self.gates.remove(egress.gate);
         if let Some(place) = self.egress_at.get_mut(subscription_slot as usize) {
             *place = 0;
         }

@@ -3,6 +3,7 @@
 
 pub(crate) mod cohort;
 pub(crate) mod egress;
+pub(crate) mod gate;
 pub(crate) mod ingress;
 pub(crate) mod leg;
 pub(crate) mod numbers;

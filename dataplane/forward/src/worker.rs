@@ -20,6 +20,7 @@ use crate::hold::slab::Slab;
 use crate::hold::wheel::Wheel;
 use crate::objects::cohort::{BURST, Cohort};
 use crate::objects::egress::Egress;
+use crate::objects::gate::Gate;
 use crate::objects::ingress::Ingress;
 use crate::objects::leg::Leg;
 use crate::peers::Peers;
@@ -112,6 +113,7 @@ pub struct Worker {
     pub(crate) sources: FixedMap<(u32, u32), Source>,
     pub(crate) egresses: Slab<Egress>,
     pub(crate) egress_at: Vec<u32>,
+    pub(crate) gates: Slab<Gate>,
     pub(crate) egress_by_ssrc: FixedMap<(u32, u32), u32>,
     pub(crate) cohorts: Slab<Cohort>,
     pub(crate) cohort_at: Vec<u32>,
@@ -197,6 +199,7 @@ impl Worker {
             sources: FixedMap::new(ingresses * 2, config.seed ^ 2),
             egresses: Slab::new(subscriptions),
             egress_at: vec![0; subscriptions],
+            gates: Slab::new(subscriptions),
             egress_by_ssrc: FixedMap::new(subscriptions * 2, config.seed ^ 3),
             cohorts: Slab::new(ingresses),
             cohort_at: vec![0; ingresses],

@@ -89,14 +89,16 @@ pub(crate) enum Feed {
     Member,
 }
 
-const GATE: usize = 64;
+/// Sender reports that are remembered, so that a report about one of them tells the round trip.
+const REPORTS: usize = 4;
 
-/// When a number was retransmitted last: repeats within the round trip are ignored (MEDIA_RULES G11).
+/// A sender report that went out.
 #[derive(Clone, Copy, Default)]
-struct GateEntry {
-    seq: u16,
-    tries: u8,
-    at_ms: u32,
+struct ReportSent {
+    /// The middle 32 bits of its NTP time.
+    middle: u32,
+    /// When, in microseconds modulo 2^32.
+    at_us: u32,
 }
 
 /// One sent stream. What each packet needs comes first: two cache lines.
@@ -115,46 +117,47 @@ pub(crate) struct Egress {
     pub(crate) mid: [u8; 16],
     pub(crate) mid_len: u8,
     pub(crate) format: Format,
-    // 128 bytes
+    pub(crate) rtx_ssrc: u32,
     /// What is shown; none = nothing.
     pub(crate) track: TrackRef,
-    /// Kind of the track that is shown; none until its record was read.
-    pub(crate) kind: Option<MediaKind>,
-    pub(crate) clock_rate: u32,
-    pub(crate) rtx_ssrc: u32,
-    pub(crate) max_encoding: u8,
-    pub(crate) cname: [u8; 32],
-    pub(crate) cname_len: u8,
-    pub(crate) feed: Feed,
     /// Cohort whose numbers are in use, and the position among its members.
     pub(crate) cohort: u32,
     pub(crate) position: u32,
+    // 128 bytes
+    /// Next number to read in the log while catching up.
+    pub(crate) cursor: u64,
+    pub(crate) burst_ns: u64,
+    /// Bytes that catching up may send at once.
+    pub(crate) burst_bytes: u32,
     /// Cohort whose keyframe is awaited, and the position among those that wait.
     pub(crate) waiting: u32,
     pub(crate) waiting_position: u32,
     /// Generation of the cohort that the constants belong to.
     pub(crate) generation: u32,
-    /// Whose packets the stretch in use carries: constants other than the number stay while it is the same.
-    pub(crate) source: Option<Origin>,
-    /// The stretches of the durable record that began in this life, in the same places.
-    pub(crate) stretches: [Option<Stretch>; SEGMENTS],
+    pub(crate) clock_rate: u32,
     /// RTP ticks by which the receiver's clock is ahead of the wall's since a switch to something older.
     pub(crate) ahead: u32,
-    /// Next number to read in the log while catching up.
-    pub(crate) cursor: u64,
-    /// Bytes that catching up may send at once.
-    pub(crate) burst_bytes: u64,
-    pub(crate) burst_ns: u64,
-    gate: [GateEntry; GATE],
-    /// (middle 32 bits of the NTP time in our last sender reports, when they were sent).
-    pub(crate) reports_sent: [(u32, u64); 4],
-    pub(crate) reports_count: usize,
+    /// Slot of the gate of its retransmissions, once there are any.
+    pub(crate) gate: u32,
+    /// Whose packets the stretch in use carries: constants other than the number stay while it is the same.
+    pub(crate) source: Option<Origin>,
+    // 192 bytes, less 4
+    /// The stretches of the durable record that began in this life, in the same places.
+    pub(crate) stretches: [Option<Stretch>; SEGMENTS],
+    reports_sent: [ReportSent; REPORTS],
+    reports_count: u8,
+    pub(crate) max_encoding: u8,
+    /// Kind of the track that is shown; none until its record was read.
+    pub(crate) kind: Option<MediaKind>,
+    pub(crate) feed: Feed,
 }
 
 /// Cache lines of an [`Egress`] that each packet needs.
 pub(crate) const EGRESS_LINES: usize = 2;
 const _: () =
-    assert!(core::mem::offset_of!(Egress, extension_ids) == 64 && core::mem::offset_of!(Egress, track) <= 128);
+    assert!(core::mem::offset_of!(Egress, extension_ids) == 64 && core::mem::offset_of!(Egress, cursor) == 128);
+// A participant of a meeting has dozens.
+const _: () = assert!(size_of::<Option<Egress>>() == 256);
 
 impl Egress {
     /// A stream that shows nothing yet: [`Self::show`] and [`Self::describe`] say what.
@@ -172,8 +175,6 @@ impl Egress {
             mid: intent.mid,
             mid_len: intent.mid_len,
             extension_ids: intent.extension_ids,
-            cname: [0; 32],
-            cname_len: 0,
             feed: Feed::Idle,
             cohort: NONE,
             position: NONE,
@@ -189,8 +190,8 @@ impl Egress {
             cursor: 0,
             burst_bytes: 0,
             burst_ns: now_ns,
-            gate: [GateEntry::default(); GATE],
-            reports_sent: [(0, 0); 4],
+            gate: NONE,
+            reports_sent: [ReportSent::default(); REPORTS],
             reports_count: 0,
         }
     }
@@ -217,8 +218,6 @@ impl Egress {
         self.kind = Some(kind);
         self.format.codec = codec;
         self.clock_rate = track.clock_rate;
-        self.cname = track.cname;
-        self.cname_len = track.cname_len;
         true
     }
 
@@ -233,25 +232,24 @@ impl Egress {
         self.mid.get(..usize::from(self.mid_len)).unwrap_or(&[])
     }
 
-    /// The CNAME of its source.
-    pub(crate) fn cname(&self) -> &[u8] {
-        self.cname.get(..usize::from(self.cname_len)).unwrap_or(&[])
+    /// Remembers that a sender report went out, by the middle 32 bits of its NTP time.
+    pub(crate) fn note_report(&mut self, middle: u32, now_ns: u64) {
+        if let Some(place) = self.reports_sent.get_mut(usize::from(self.reports_count) % REPORTS) {
+            *place = ReportSent { middle, at_us: micros(now_ns) };
+        }
+        self.reports_count = self.reports_count.wrapping_add(1);
     }
 
-    /// Whether `seq` may be retransmitted: at most `max_tries` times, at least `gap_ms` apart.
-    pub(crate) fn may_retransmit(&mut self, seq: u16, now_ms: u32, gap_ms: u32, max_tries: u8) -> bool {
-        let Some(entry) = self.gate.get_mut(usize::from(seq) % GATE) else { return false };
-        if entry.seq != seq || entry.tries == 0 {
-            *entry = GateEntry { seq, tries: 1, at_ms: now_ms };
-            return true;
-        }
-        if entry.tries >= max_tries || now_ms.wrapping_sub(entry.at_ms) < gap_ms {
-            return false;
-        }
-        entry.tries = entry.tries.saturating_add(1);
-        entry.at_ms = now_ms;
-        true
+    /// Microseconds since the sender report that a receiver names by its middle 32 bits went out.
+    pub(crate) fn since_report_us(&self, middle: u32, now_ns: u64) -> Option<u32> {
+        let sent = self.reports_sent.iter().find(|sent| middle != 0 && sent.middle == middle)?;
+        Some(micros(now_ns).wrapping_sub(sent.at_us))
     }
+}
+
+/// Modulo 2^32: an hour and more, which no report is old.
+fn micros(ns: u64) -> u32 {
+    u32::try_from((ns / 1000) & u64::from(u32::MAX)).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -262,5 +260,18 @@ mod tests {
     fn constants_survive_the_durable_record() {
         let constants = Constants { seq: u64::MAX - 5, rtp_ts: 0xDEAD_BEEF, picture_id: 0x7FFF, tl0: 200, keyidx: 31 };
         assert_eq!(Constants::from_words(constants.seq, constants.to_word()), constants);
+    }
+
+    #[test]
+    fn the_last_four_reports_are_known_by_their_time() {
+        let mut egress = Egress::new(SubscriptionRef::at(0, 1), 0, &SubscriptionIntent::zeroed(), 0);
+        // The microseconds wrap in between.
+        let start = u64::from(u32::MAX) * 1000;
+        for at in 0..300_u32 {
+            egress.note_report(at, start + u64::from(at) * 1_000_000);
+        }
+        let now = start + 300 * 1_000_000;
+        let since: Vec<Option<u32>> = [0, 295, 296, 299].map(|middle| egress.since_report_us(middle, now)).into();
+        assert_eq!(since, [None, None, Some(4000), Some(1000)]);
     }
 }

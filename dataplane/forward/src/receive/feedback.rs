@@ -103,10 +103,9 @@ impl Worker {
         if let Some(durable) = self.segment.egress(egress.subscription.slot) {
             set(&durable.report, u64::from(block.fraction_lost) | (u64::from(block.highest_seq) << 32));
         }
-        let sent = egress.reports_sent.iter().find(|(middle, _)| block.last_sr != 0 && *middle == block.last_sr);
-        let Some((_, sent_ns)) = sent else { return };
-        let delay_ns = u64::from(block.delay_since_last_sr).saturating_mul(1_000_000_000) >> 16;
-        let rtt_us = now.mono_ns.saturating_sub(*sent_ns).saturating_sub(delay_ns) / 1000;
+        let Some(since_us) = egress.since_report_us(block.last_sr, now.mono_ns) else { return };
+        let delay_us = u64::from(block.delay_since_last_sr).saturating_mul(1_000_000) >> 16;
+        let rtt_us = u64::from(since_us).saturating_sub(delay_us);
         if let Some(durable) = self.segment.transport(transport.slot) {
             set(&durable.rtt_us, rtt_us.max(1));
         }

@@ -18,7 +18,7 @@ use crate::send::tile::Progress;
 use crate::worker::{Now, Worker};
 
 /// What may be sent at once: a keyframe's worth.
-const BURST_BYTES: u64 = 128 * 1024;
+const BURST_BYTES: u32 = 128 * 1024;
 /// Beyond the burst: 1.5 × the start estimate of 1 Mbit/s, and at least what streams run at.
 const NS_PER_BYTE: u64 = 1000;
 /// Packets of one receiver in one tile.
@@ -166,7 +166,7 @@ impl Worker {
             self.offer(1);
             self.settle_member(outcome);
             if let Outcome::Sent(len) = outcome {
-                sent = len as u64;
+                sent = u32::try_from(len).unwrap_or(u32::MAX);
                 progress.committed(len);
             }
         }
@@ -211,10 +211,10 @@ impl Worker {
 }
 
 /// Adds what time has allowed since; what is less than a byte is kept for the next time.
-fn refill(bytes: &mut u64, at_ns: &mut u64, now: Now) {
+fn refill(bytes: &mut u32, at_ns: &mut u64, now: Now) {
     let gained = now.mono_ns.saturating_sub(*at_ns) / NS_PER_BYTE;
     *at_ns = at_ns.saturating_add(gained.saturating_mul(NS_PER_BYTE));
-    *bytes = bytes.saturating_add(gained).min(BURST_BYTES);
+    *bytes = bytes.saturating_add(u32::try_from(gained).unwrap_or(u32::MAX)).min(BURST_BYTES);
 }
 
 #[cfg(test)]

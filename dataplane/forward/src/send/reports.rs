@@ -95,7 +95,10 @@ impl Worker {
         while let Some(slot) = subscription {
             subscription = self.subscriptions_of.after(slot);
             match self.egress_of(slot) {
-                Some(egress) => self.find_source(egress, now),
+                Some(egress) => {
+                    self.find_source(egress, now);
+                    self.drop_idle_gate(egress, now);
+                }
                 // Its track was not there yet.
                 None => self.subscription_changed(slot, now),
             }
@@ -305,13 +308,12 @@ impl Worker {
         let Some(egress) = self.egress_of(subscription_slot).and_then(|slot| self.egresses.get_mut(slot)) else {
             return;
         };
-        if writer.sr(&report, &[]).is_err() || writer.sdes_cname(report.ssrc, egress.cname()).is_err() {
-            return;
-        }
-        let at = egress.reports_count % egress.reports_sent.len();
-        egress.reports_count = egress.reports_count.wrapping_add(1);
-        if let Some(place) = egress.reports_sent.get_mut(at) {
-            *place = (middle(report.ntp), now.mono_ns);
+        // Once per second: the record is copied, so that no stream keeps a name that its track has.
+        let track = self.segment.intent_track(egress.track.slot);
+        let Some(track) = track.filter(|track| track.generation == egress.track.generation) else { return };
+        let cname = track.cname.get(..usize::from(track.cname_len)).unwrap_or(&[]);
+        if writer.sr(&report, &[]).is_ok() && writer.sdes_cname(report.ssrc, cname).is_ok() {
+            egress.note_report(middle(report.ntp), now.mono_ns);
         }
     }
 

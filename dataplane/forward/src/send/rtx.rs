@@ -15,7 +15,10 @@ use dataplane_srtp::MAX_RTP_INDEX;
 use dataplane_wire::seq;
 
 use crate::counting::{bump, read};
+use crate::hold::slab::Slab;
+use crate::objects::NONE;
 use crate::objects::egress::{Constants, Egress, Format, Stretch};
+use crate::objects::gate::Gate;
 use crate::send::head::Head;
 use crate::send::rewrite::{Identity, Packet, Shared, write_start};
 use crate::send::tile::Progress;
@@ -70,6 +73,15 @@ impl Worker {
         }
     }
 
+    /// Gives the gate of a stream back whose receiver misses nothing.
+    pub(crate) fn drop_idle_gate(&mut self, egress_slot: u32, now: Now) {
+        let Self { egresses, gates, .. } = self;
+        let Some(egress) = egresses.get_mut(egress_slot) else { return };
+        if gates.get(egress.gate).is_some_and(|gate| gate.is_idle(millis(now))) {
+            gates.remove(std::mem::replace(&mut egress.gate, NONE));
+        }
+    }
+
     /// The length sent, or `Err` where the port is full, or nothing where it cannot or may not be sent again.
     fn retransmit<P: Port>(&mut self, port: &mut P, request: RtxRequest, now: Now) -> Option<Result<usize, ()>> {
         let segment = Arc::clone(&self.segment);
@@ -84,14 +96,14 @@ impl Worker {
         }
         let rtt_us = segment.transport(leg.transport.slot).map_or(0, |transport| read(&transport.rtt_us));
         let gap_ms = u32::try_from(rtt_us / 1000).unwrap_or(GAP_MS_MAX).clamp(GAP_MS_MIN, GAP_MS_MAX);
-        let now_ms = u32::try_from((now.mono_ns / 1_000_000) & u64::from(u32::MAX)).unwrap_or(0);
+        let now_ms = millis(now);
         let sent = sent_as(egress, durable, request.seq).filter(|sent| sent.format.rtx_pt < NO_PT)?;
         let cohort = self.cohort_at.get(sent.ingress.index())?.checked_sub(1)?;
         let cohort = self.cohorts.get(cohort).filter(|cohort| cohort.generation == sent.generation)?;
         let ext_seq = cohort.numbers.ext_seq(sent.number)?;
         let stored = segment.log_reader(cohort.log)?.get(ext_seq)?;
         if stored.info().flags & packet_flags::PADDING != 0
-            || !egress.may_retransmit(request.seq, now_ms, gap_ms, TRIES)
+            || !gate_of(&mut self.gates, egress)?.may_pass(request.seq, now_ms, gap_ms, TRIES)
         {
             return None;
         }
@@ -118,6 +130,19 @@ impl Worker {
         leg.unsaid_bytes = leg.unsaid_bytes.saturating_add(len as u64);
         Some(Ok(len))
     }
+}
+
+/// The gate of a stream, made at the first retransmission. There are as many as streams.
+fn gate_of<'g>(gates: &'g mut Slab<Gate>, egress: &mut Egress) -> Option<&'g mut Gate> {
+    if egress.gate == NONE {
+        egress.gate = gates.insert(Gate::new()).ok()?;
+    }
+    gates.get_mut(egress.gate)
+}
+
+/// Modulo 2^32: no gate is kept that long.
+fn millis(now: Now) -> u32 {
+    u32::try_from((now.mono_ns / 1_000_000) & u64::from(u32::MAX)).unwrap_or(0)
 }
 
 /// How an egress number was sent: by the newest stretch that begins at or before it.
