@@ -42,13 +42,6 @@ pub trait RtpSealer {
         prefix_len: usize,
         rest: P,
     ) -> Result<(), SrtpError>;
-
-    /// Seals in `packet`, which starts with the plaintext compound packet and has exactly the
-    /// profile's RTCP overhead behind it. `index` is below 2^31.
-    ///
-    /// # Errors
-    /// [`SrtpError::NoKey`], or [`SrtpError::NoRoom`] when sizes are wrong.
-    fn seal_rtcp(&self, ssrc: u32, index: u32, packet: &mut [u8]) -> Result<(), SrtpError>;
 }
 
 /// Opening side of a backend.
@@ -58,6 +51,16 @@ pub trait RtpOpener {
     /// # Errors
     /// [`SrtpError::AuthFailed`], [`SrtpError::NoKey`], [`SrtpError::TooShort`] when sizes are wrong.
     fn open_rtp(&self, place: RtpPlace, packet: &[u8], payload: &mut [u8]) -> Result<(), SrtpError>;
+}
+
+/// Both sides of a backend for RTCP.
+pub trait RtcpCipher {
+    /// Seals in `packet`, which starts with the plaintext compound packet and has exactly the
+    /// profile's RTCP overhead behind it. `index` is below 2^31.
+    ///
+    /// # Errors
+    /// [`SrtpError::NoKey`], or [`SrtpError::NoRoom`] when sizes are wrong.
+    fn seal_rtcp(&self, ssrc: u32, index: u32, packet: &mut [u8]) -> Result<(), SrtpError>;
 
     /// Verifies `packet` and writes the plaintext compound packet to `plain`, which has exactly its
     /// size; returns the index.
@@ -132,7 +135,7 @@ fn isa_of(_: Backend) -> Option<core::convert::Infallible> {
     None
 }
 
-/// Session keys of one direction in the form that the chosen backend works with.
+/// RTP session keys of one direction in the form that the chosen backend works with.
 ///
 /// All variants lie in place: a context never touches the Rust heap.
 #[expect(clippy::large_enum_variant, reason = "a box would be a heap allocation per context")]
@@ -141,17 +144,18 @@ pub(crate) enum Session {
     PortableCm(cm::CmSession),
     #[cfg(target_arch = "x86_64")]
     VectorGcm(vector_gcm::GcmSession),
-    /// One by one as the portable one, sixteen at once in lanes.
+    /// One by one, or sixteen at once in lanes.
     #[cfg(target_arch = "x86_64")]
-    LanesCm(CmLanes),
+    LanesCm(cm::CmLanes),
 }
 
-/// What a batch reads comes first.
-#[cfg(target_arch = "x86_64")]
-#[repr(C)]
-pub(crate) struct CmLanes {
-    key: CmKey,
-    single: cm::CmSession,
+/// RTCP session keys of one direction. The kernels' schedules are made for each packet: many transports hold these keys, and
+/// each has few packets.
+pub(crate) enum RtcpSession {
+    PortableGcm(gcm::GcmRtcp),
+    Cm(cm::CmRtcp),
+    #[cfg(target_arch = "x86_64")]
+    VectorGcm(vector_gcm::GcmRtcp),
 }
 
 /// `$call` on whichever session it is.
@@ -163,7 +167,19 @@ macro_rules! each {
             #[cfg(target_arch = "x86_64")]
             Session::VectorGcm($name) => $call,
             #[cfg(target_arch = "x86_64")]
-            Session::LanesCm(CmLanes { single: $name, .. }) => $call,
+            Session::LanesCm($name) => $call,
+        }
+    };
+}
+
+/// As `each`, for RTCP.
+macro_rules! each_rtcp {
+    ($session:expr, $name:ident => $call:expr) => {
+        match $session {
+            RtcpSession::PortableGcm($name) => $call,
+            RtcpSession::Cm($name) => $call,
+            #[cfg(target_arch = "x86_64")]
+            RtcpSession::VectorGcm($name) => $call,
         }
     };
 }
@@ -179,16 +195,29 @@ impl Session {
             (_, Profile::AeadAes128Gcm | Profile::AeadAes256Gcm) => Self::PortableGcm(gcm::GcmSession::new(master)),
             #[cfg(target_arch = "x86_64")]
             (Some(isa), Profile::AesCm128HmacSha1_80) if backend == Backend::Avx512 => {
-                Self::LanesCm(CmLanes { key: cm::lane_key(isa, master), single: cm::CmSession::new(master) })
+                Self::LanesCm(cm::CmLanes::new(isa, master))
             }
             (_, Profile::AesCm128HmacSha1_80) => Self::PortableCm(cm::CmSession::new(master)),
+        }
+    }
+
+    /// The profile that the keys are for.
+    #[inline]
+    pub(crate) fn profile(&self) -> Profile {
+        match self {
+            Self::PortableGcm(session) => session.profile(),
+            Self::PortableCm(_) => Profile::AesCm128HmacSha1_80,
+            #[cfg(target_arch = "x86_64")]
+            Self::VectorGcm(session) => session.profile(),
+            #[cfg(target_arch = "x86_64")]
+            Self::LanesCm(_) => Profile::AesCm128HmacSha1_80,
         }
     }
 
     #[cfg(target_arch = "x86_64")]
     #[inline]
     pub(crate) fn lane_key(&self) -> Option<&CmKey> {
-        if let Self::LanesCm(CmLanes { key, .. }) = self { Some(key) } else { None }
+        if let Self::LanesCm(lanes) = self { Some(lanes.key()) } else { None }
     }
 }
 
@@ -213,18 +242,44 @@ impl RtpSealer for Session {
     ) -> Result<(), SrtpError> {
         each!(self, session => session.seal_rtp(place, packet, prefix_len, rest))
     }
-
-    fn seal_rtcp(&self, ssrc: u32, index: u32, packet: &mut [u8]) -> Result<(), SrtpError> {
-        each!(self, session => session.seal_rtcp(ssrc, index, packet))
-    }
 }
 
 impl RtpOpener for Session {
     fn open_rtp(&self, place: RtpPlace, packet: &[u8], payload: &mut [u8]) -> Result<(), SrtpError> {
         each!(self, session => session.open_rtp(place, packet, payload))
     }
+}
+
+impl RtcpSession {
+    /// As [`Session::new`].
+    pub(crate) fn new(backend: Backend, master: &MasterKey) -> Self {
+        match (isa_of(backend), master.profile()) {
+            #[cfg(target_arch = "x86_64")]
+            (Some(isa), Profile::AeadAes128Gcm | Profile::AeadAes256Gcm) => {
+                Self::VectorGcm(vector_gcm::GcmRtcp::new(isa, master))
+            }
+            (_, Profile::AeadAes128Gcm | Profile::AeadAes256Gcm) => Self::PortableGcm(gcm::GcmRtcp::new(master)),
+            (_, Profile::AesCm128HmacSha1_80) => Self::Cm(cm::CmRtcp::new(master)),
+        }
+    }
+
+    /// Bytes that protection adds to a packet.
+    pub(crate) const fn overhead(&self) -> usize {
+        match self {
+            Self::PortableGcm(_) => Profile::AeadAes128Gcm.rtcp_overhead(),
+            Self::Cm(_) => Profile::AesCm128HmacSha1_80.rtcp_overhead(),
+            #[cfg(target_arch = "x86_64")]
+            Self::VectorGcm(_) => Profile::AeadAes128Gcm.rtcp_overhead(),
+        }
+    }
+}
+
+impl RtcpCipher for RtcpSession {
+    fn seal_rtcp(&self, ssrc: u32, index: u32, packet: &mut [u8]) -> Result<(), SrtpError> {
+        each_rtcp!(self, session => session.seal_rtcp(ssrc, index, packet))
+    }
 
     fn open_rtcp(&self, ssrc: u32, packet: &[u8], plain: &mut [u8]) -> Result<u32, SrtpError> {
-        each!(self, session => session.open_rtcp(ssrc, packet, plain))
+        each_rtcp!(self, session => session.open_rtcp(ssrc, packet, plain))
     }
 }

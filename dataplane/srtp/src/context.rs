@@ -4,7 +4,7 @@
 
 use core::fmt;
 
-use crate::backend::{self, Backend, RtpOpener as _, RtpPlace, RtpSealer as _, Session};
+use crate::backend::{self, Backend, RtcpCipher as _, RtcpSession, RtpOpener as _, RtpPlace, RtpSealer as _, Session};
 use crate::header::{rtcp_ssrc, rtp_header};
 use crate::{MAX_PACKET_LEN, MAX_RTCP_INDEX, MAX_RTP_INDEX, MasterKey, Plaintext, Profile, SrtpError};
 
@@ -26,11 +26,11 @@ pub struct RtcpOpened {
     pub index: u32,
 }
 
-/// Session keys for sending. The profile is last, so that keys start a line and prefetching knows where they are.
+/// Session keys for sending. Those of RTP come first, so that they start a line and prefetching knows where they are.
 #[repr(C)]
 pub struct TxContext {
     session: Session,
-    profile: Profile,
+    rtcp: RtcpSession,
 }
 
 /// Bytes of a context that sealing RTP reads: a tag, powers and round keys, and who runs them.
@@ -39,19 +39,27 @@ const HOT_LEN: usize = 64 + size_of::<crate::kernels::GcmKey>() + 64;
 
 /// Session keys for receiving.
 pub struct RxContext {
-    profile: Profile,
     session: Session,
+    rtcp: RtcpRxContext,
 }
+
+/// Session keys for receiving SRTCP alone: a tenth of an [`RxContext`], for peers that send no media.
+pub struct RtcpRxContext {
+    session: RtcpSession,
+}
+
+// A server holds one of these for each peer.
+const _: () = assert!(size_of::<TxContext>() <= 1024 && size_of::<RtcpRxContext>() <= 64);
 
 impl fmt::Debug for TxContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TxContext").field("profile", &self.profile).finish_non_exhaustive()
+        f.debug_struct("TxContext").field("profile", &self.profile()).finish_non_exhaustive()
     }
 }
 
 impl fmt::Debug for RxContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RxContext").field("profile", &self.profile).finish_non_exhaustive()
+        f.debug_struct("RxContext").field("profile", &self.profile()).finish_non_exhaustive()
     }
 }
 
@@ -66,13 +74,13 @@ impl TxContext {
     /// is portable.
     #[must_use]
     pub fn on(backend: Backend, master: &MasterKey) -> Self {
-        Self { profile: master.profile(), session: Session::new(backend, master) }
+        Self { session: Session::new(backend, master), rtcp: RtcpSession::new(backend, master) }
     }
 
     /// The profile in use.
     #[must_use]
     pub fn profile(&self) -> Profile {
-        self.profile
+        self.session.profile()
     }
 
     /// Which implementation this context runs on.
@@ -133,7 +141,7 @@ impl TxContext {
             .and_then(|len| len.checked_add(rest_len))
             .filter(|len| *len <= MAX_PACKET_LEN)
             .ok_or(SrtpError::TooLong)?;
-        let total = clear_len + self.profile.rtp_overhead();
+        let total = clear_len + self.session.profile().rtp_overhead();
         if total > MAX_PACKET_LEN {
             return Err(SrtpError::TooLong);
         }
@@ -180,12 +188,12 @@ impl TxContext {
         let ssrc = rtcp_ssrc(plain)?;
         let total = plain
             .len()
-            .checked_add(self.profile.rtcp_overhead())
+            .checked_add(self.rtcp.overhead())
             .filter(|len| *len <= MAX_PACKET_LEN)
             .ok_or(SrtpError::TooLong)?;
         let packet = out.get_mut(..total).ok_or(SrtpError::NoRoom)?;
         packet.get_mut(..plain.len()).ok_or(SrtpError::NoRoom)?.copy_from_slice(plain);
-        self.session.seal_rtcp(ssrc, index, packet)?;
+        self.rtcp.seal_rtcp(ssrc, index, packet)?;
         Ok(total)
     }
 }
@@ -201,13 +209,13 @@ impl RxContext {
     /// is portable.
     #[must_use]
     pub fn on(backend: Backend, master: &MasterKey) -> Self {
-        Self { profile: master.profile(), session: Session::new(backend, master) }
+        Self { session: Session::new(backend, master), rtcp: RtcpRxContext::on(backend, master) }
     }
 
     /// The profile in use.
     #[must_use]
     pub fn profile(&self) -> Profile {
-        self.profile
+        self.session.profile()
     }
 
     /// Which implementation this context runs on.
@@ -232,7 +240,7 @@ impl RxContext {
         if packet.len() > MAX_PACKET_LEN {
             return Err(SrtpError::TooLong);
         }
-        let clear_len = packet.len().checked_sub(self.profile.rtp_overhead()).ok_or(SrtpError::TooShort)?;
+        let clear_len = packet.len().checked_sub(self.session.profile().rtp_overhead()).ok_or(SrtpError::TooShort)?;
         let header = rtp_header(packet.get(..clear_len).ok_or(SrtpError::TooShort)?)?;
         if u64::from(header.seq) != index & 0xffff {
             return Err(SrtpError::IndexMismatch);
@@ -242,6 +250,34 @@ impl RxContext {
         let place = RtpPlace { ssrc: header.ssrc, index, head_len: header.len };
         self.session.open_rtp(place, packet, payload)?;
         Ok(RtpOpened { header_len: header.len, payload_len })
+    }
+
+    /// As [`RtcpRxContext::unprotect_rtcp`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn unprotect_rtcp(&self, packet: &[u8], out: &mut [u8]) -> Result<RtcpOpened, SrtpError> {
+        self.rtcp.unprotect_rtcp(packet, out)
+    }
+}
+
+impl fmt::Debug for RtcpRxContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RtcpRxContext").finish_non_exhaustive()
+    }
+}
+
+impl RtcpRxContext {
+    /// Derives the session keys (RFC 3711 §4.3, key derivation rate 0).
+    #[must_use]
+    pub fn new(master: &MasterKey) -> Self {
+        Self::on(backend::chosen(), master)
+    }
+
+    /// As [`TxContext::on`].
+    #[must_use]
+    pub fn on(backend: Backend, master: &MasterKey) -> Self {
+        Self { session: RtcpSession::new(backend, master) }
     }
 
     /// Verifies an SRTCP packet and writes the whole plaintext compound packet to the start of `out`.
@@ -258,7 +294,7 @@ impl RxContext {
         if packet.len() > MAX_PACKET_LEN {
             return Err(SrtpError::TooLong);
         }
-        let len = packet.len().checked_sub(self.profile.rtcp_overhead()).ok_or(SrtpError::TooShort)?;
+        let len = packet.len().checked_sub(self.session.overhead()).ok_or(SrtpError::TooShort)?;
         let ssrc = rtcp_ssrc(packet.get(..len).ok_or(SrtpError::TooShort)?)?;
         let plain = out.get_mut(..len).ok_or(SrtpError::NoRoom)?;
         let index = self.session.open_rtcp(ssrc, packet, plain)?;

@@ -151,14 +151,14 @@ impl<'a> Work<'a> {
     }
 }
 
-/// Asks for the first `len` bytes of `of`, rounded up to lines, and for its last byte.
+/// Asks for the first `len` bytes of `of`, rounded up to lines.
 ///
 /// It reads nothing: a look at a variant's tag would be the very miss that the call is there to hide, and the processor
 /// would wait for it.
 #[inline]
 pub(crate) fn prefetch<T>(of: &T, len: usize) {
     let start = core::ptr::from_ref(of).cast::<i8>();
-    for at in (0..len).step_by(64).chain([size_of::<T>() - 1]) {
+    for at in (0..len).step_by(64) {
         // SAFETY: a prefetch has no effect that could be unsound, whatever the address.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(at)) };
     }

@@ -43,7 +43,7 @@ mod replay;
 mod tracked;
 
 pub use batch::{BATCH, BATCH_LEAST, Sealing, protect_rtp_batch};
-pub use context::{RtcpOpened, RtpOpened, RxContext, TxContext};
+pub use context::{RtcpOpened, RtcpRxContext, RtpOpened, RxContext, TxContext};
 pub use error::SrtpError;
 pub use plaintext::{Plaintext, SharedBytes};
 pub use profile::{KeyError, MasterKey, Profile, split_exporter};

@@ -7,15 +7,18 @@ use zeroize::{Zeroize as _, Zeroizing};
 
 use super::{E_FLAG, RTCP_HEAD_LEN, RtpPlace, rtcp_aad};
 use crate::derive::{Label, derive};
-use crate::{MasterKey, Plaintext, SrtpError};
+use crate::{MasterKey, Plaintext, Profile, SrtpError};
 
 const TAG_LEN: usize = 16;
 
-/// Session keys and salts for RTP and RTCP.
+/// Session key and salt for RTP.
 pub(crate) struct GcmSession {
     rtp: GcmKey,
-    rtcp: GcmKey,
+    profile: Profile,
 }
+
+/// Session key and salt for RTCP.
+pub(crate) struct GcmRtcp(GcmKey);
 
 /// A key schedule with its salt. The schedule lies on the C heap and is wiped by the library when
 /// freed; it is absent only if that heap was exhausted, and then every packet is refused.
@@ -70,10 +73,11 @@ impl GcmKey {
 
 impl GcmSession {
     pub(super) fn new(master: &MasterKey) -> Self {
-        Self {
-            rtp: GcmKey::derived(master, Label::RtpKey, Label::RtpSalt),
-            rtcp: GcmKey::derived(master, Label::RtcpKey, Label::RtcpSalt),
-        }
+        Self { rtp: GcmKey::derived(master, Label::RtpKey, Label::RtpSalt), profile: master.profile() }
+    }
+
+    pub(super) fn profile(&self) -> Profile {
+        self.profile
     }
 
     pub(super) fn seal_rtp<P: Plaintext>(
@@ -93,13 +97,27 @@ impl GcmSession {
         Ok(())
     }
 
+    pub(super) fn open_rtp(&self, place: RtpPlace, packet: &[u8], payload: &mut [u8]) -> Result<(), SrtpError> {
+        let key = self.rtp.schedule()?;
+        let (head, body) = packet.split_at_checked(place.head_len).ok_or(SrtpError::TooShort)?;
+        let (sealed, tag) = body.split_last_chunk::<TAG_LEN>().ok_or(SrtpError::TooShort)?;
+        let nonce = self.rtp.nonce(place.ssrc, place.index);
+        key.open_separate_gather(nonce, Aad::from(head), sealed, tag, payload).map_err(|_| SrtpError::AuthFailed)
+    }
+}
+
+impl GcmRtcp {
+    pub(super) fn new(master: &MasterKey) -> Self {
+        Self(GcmKey::derived(master, Label::RtcpKey, Label::RtcpSalt))
+    }
+
     pub(super) fn seal_rtcp(&self, ssrc: u32, index: u32, packet: &mut [u8]) -> Result<(), SrtpError> {
-        let key = self.rtcp.schedule()?;
+        let key = self.0.schedule()?;
         let (head, body) = packet.split_first_chunk_mut::<RTCP_HEAD_LEN>().ok_or(SrtpError::NoRoom)?;
         let (body, word_out) = body.split_last_chunk_mut::<4>().ok_or(SrtpError::NoRoom)?;
         let (payload, tag_out) = body.split_last_chunk_mut::<TAG_LEN>().ok_or(SrtpError::NoRoom)?;
         let word = index | E_FLAG;
-        let nonce = self.rtcp.nonce(ssrc, u64::from(index));
+        let nonce = self.0.nonce(ssrc, u64::from(index));
         let tag = key
             .seal_in_place_separate_tag(nonce, Aad::from(rtcp_aad(*head, word)), payload)
             .map_err(|_| SrtpError::NoKey)?;
@@ -108,16 +126,8 @@ impl GcmSession {
         Ok(())
     }
 
-    pub(super) fn open_rtp(&self, place: RtpPlace, packet: &[u8], payload: &mut [u8]) -> Result<(), SrtpError> {
-        let key = self.rtp.schedule()?;
-        let (head, body) = packet.split_at_checked(place.head_len).ok_or(SrtpError::TooShort)?;
-        let (sealed, tag) = body.split_last_chunk::<TAG_LEN>().ok_or(SrtpError::TooShort)?;
-        let nonce = self.rtp.nonce(place.ssrc, place.index);
-        key.open_separate_gather(nonce, Aad::from(head), sealed, tag, payload).map_err(|_| SrtpError::AuthFailed)
-    }
-
     pub(super) fn open_rtcp(&self, ssrc: u32, packet: &[u8], plain: &mut [u8]) -> Result<u32, SrtpError> {
-        let key = self.rtcp.schedule()?;
+        let key = self.0.schedule()?;
         let (head, body) = packet.split_first_chunk::<RTCP_HEAD_LEN>().ok_or(SrtpError::TooShort)?;
         let (body, word) = body.split_last_chunk::<4>().ok_or(SrtpError::TooShort)?;
         let (sealed, tag) = body.split_last_chunk::<TAG_LEN>().ok_or(SrtpError::TooShort)?;
@@ -127,7 +137,7 @@ impl GcmSession {
         }
         let index = word & !E_FLAG;
         let (head_out, payload) = plain.split_first_chunk_mut::<RTCP_HEAD_LEN>().ok_or(SrtpError::NoRoom)?;
-        let nonce = self.rtcp.nonce(ssrc, u64::from(index));
+        let nonce = self.0.nonce(ssrc, u64::from(index));
         key.open_separate_gather(nonce, Aad::from(rtcp_aad(*head, word)), sealed, tag, payload)
             .map_err(|_| SrtpError::AuthFailed)?;
         *head_out = *head;
@@ -153,14 +163,14 @@ mod tests {
     const RTCP: &str = "81c8000d 4d617273 4e545031 4e545032 52545020 0000042a 0000e930 4c756e61
                         deadbeef deadbeef deadbeef deadbeef deadbeef";
 
-    fn session(key_len: usize) -> GcmSession {
+    fn key(key_len: usize) -> GcmKey {
         let salt: [u8; 12] = hex("517569642070726f2071756f").try_into().unwrap();
-        let key = || GcmKey::new(&hex(KEY)[..key_len], salt);
-        GcmSession { rtp: key(), rtcp: key() }
+        GcmKey::new(&hex(KEY)[..key_len], salt)
     }
 
     fn both_ways_rtp(key_len: usize, sealed: &str) {
-        let (session, plain, sealed) = (session(key_len), hex(RTP), hex(sealed));
+        let session = GcmSession { rtp: key(key_len), profile: Profile::AeadAes128Gcm };
+        let (plain, sealed) = (hex(RTP), hex(sealed));
         let mut out = plain.clone();
         out.resize(plain.len() + TAG_LEN, 0xee);
         out[20..].fill(0xee);
@@ -172,7 +182,7 @@ mod tests {
     }
 
     fn both_ways_rtcp(key_len: usize, sealed: &str, tag_only: &str) {
-        let (session, plain, sealed) = (session(key_len), hex(RTCP), hex(sealed));
+        let (session, plain, sealed) = (GcmRtcp(key(key_len)), hex(RTCP), hex(sealed));
         let mut out = plain.clone();
         out.resize(plain.len() + TAG_LEN + 4, 0xee);
         session.seal_rtcp(0x4d61_7273, 0x5d4, &mut out).unwrap();

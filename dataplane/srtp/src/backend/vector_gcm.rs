@@ -3,32 +3,50 @@
 //! wrote when the tag is wrong.
 
 use subtle::ConstantTimeEq as _;
-use zeroize::{Zeroize as _, Zeroizing};
+use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::{Backend, E_FLAG, RTCP_HEAD_LEN, RtpPlace, rtcp_aad};
 use crate::derive::{Label, derive};
 use crate::kernels::{GcmKey, Isa, Work};
-use crate::{MasterKey, Plaintext, SrtpError};
+use crate::{MasterKey, Plaintext, Profile, SrtpError};
 
 const TAG_LEN: usize = 16;
 /// Bytes in front of SSRC and index in the nonce.
 const SHIFT: u32 = 2;
 
-/// Session keys and salts for RTP and RTCP; all wiped on drop. What RTP reads comes first.
+/// Session key and salt for RTP; wiped on drop.
 #[repr(C)]
 pub(crate) struct GcmSession {
-    rtp: GcmKey,
+    key: GcmKey,
     isa: Isa,
-    rtcp: GcmKey,
 }
 
-fn derived(isa: Isa, master: &MasterKey, key_label: Label, salt_label: Label) -> GcmKey {
-    let mut key = Zeroizing::new([0u8; 32]);
-    let mut salt = Zeroizing::new([0u8; 12]);
-    derive(master, salt_label, salt.as_mut_slice());
-    let key = key.get_mut(..master.key().len()).unwrap_or_default();
-    derive(master, key_label, key);
-    GcmKey::new(isa, key, salt.as_slice())
+/// Session key and salt for RTCP, as bytes: a schedule has ten times as many, and a receiver few such packets. Wiped on drop.
+pub(crate) struct GcmRtcp {
+    secret: Secret,
+    isa: Isa,
+}
+
+/// A session key and its salt.
+#[derive(Zeroize, ZeroizeOnDrop)]
+struct Secret {
+    key: [u8; 32],
+    key_len: u8,
+    salt: [u8; 12],
+}
+
+impl Secret {
+    fn derived(master: &MasterKey, key_label: Label, salt_label: Label) -> Self {
+        let key_len = master.profile().key_len();
+        let mut secret = Self { key: [0; 32], key_len: u8::try_from(key_len).unwrap_or(0), salt: [0; 12] };
+        derive(master, salt_label, &mut secret.salt);
+        derive(master, key_label, secret.key.get_mut(..key_len).unwrap_or_default());
+        secret
+    }
+
+    fn schedule(&self, isa: Isa) -> GcmKey {
+        GcmKey::new(isa, self.key.get(..usize::from(self.key_len)).unwrap_or_default(), &self.salt)
+    }
 }
 
 fn open(key: &GcmKey, isa: Isa, work: Option<Work<'_>>, tag: &[u8; TAG_LEN]) -> Result<(), SrtpError> {
@@ -38,15 +56,15 @@ fn open(key: &GcmKey, isa: Isa, work: Option<Work<'_>>, tag: &[u8; TAG_LEN]) -> 
 
 impl GcmSession {
     pub(super) fn new(isa: Isa, master: &MasterKey) -> Self {
-        Self {
-            rtp: derived(isa, master, Label::RtpKey, Label::RtpSalt),
-            rtcp: derived(isa, master, Label::RtcpKey, Label::RtcpSalt),
-            isa,
-        }
+        Self { key: Secret::derived(master, Label::RtpKey, Label::RtpSalt).schedule(isa), isa }
     }
 
     pub(super) fn backend(&self) -> Backend {
         self.isa.backend()
+    }
+
+    pub(super) fn profile(&self) -> Profile {
+        if self.key.aes().is_256() { Profile::AeadAes256Gcm } else { Profile::AeadAes128Gcm }
     }
 
     #[inline]
@@ -63,10 +81,27 @@ impl GcmSession {
         if shared.is_none() {
             rest.copy_to(payload.get_mut(prefix_len..).ok_or(SrtpError::NoRoom)?);
         }
-        let nonce = self.rtp.aes().nonce(place.ssrc, place.index, SHIFT);
+        let nonce = self.key.aes().nonce(place.ssrc, place.index, SHIFT);
         let work = Work::seal(nonce, head, payload, prefix_len, shared).ok_or(SrtpError::NoRoom)?;
-        *tag = self.rtp.seal(self.isa, &work);
+        *tag = self.key.seal(self.isa, &work);
         Ok(())
+    }
+
+    pub(super) fn open_rtp(&self, place: RtpPlace, packet: &[u8], payload: &mut [u8]) -> Result<(), SrtpError> {
+        let (head, body) = packet.split_at_checked(place.head_len).ok_or(SrtpError::TooShort)?;
+        let (sealed, tag) = body.split_last_chunk::<TAG_LEN>().ok_or(SrtpError::TooShort)?;
+        let nonce = self.key.aes().nonce(place.ssrc, place.index, SHIFT);
+        let opened = open(&self.key, self.isa, Work::open(nonce, head, sealed, payload), tag);
+        if opened.is_err() {
+            payload.zeroize();
+        }
+        opened
+    }
+}
+
+impl GcmRtcp {
+    pub(super) fn new(isa: Isa, master: &MasterKey) -> Self {
+        Self { secret: Secret::derived(master, Label::RtcpKey, Label::RtcpSalt), isa }
     }
 
     pub(super) fn seal_rtcp(&self, ssrc: u32, index: u32, packet: &mut [u8]) -> Result<(), SrtpError> {
@@ -74,23 +109,13 @@ impl GcmSession {
         let (body, word_out) = body.split_last_chunk_mut::<4>().ok_or(SrtpError::NoRoom)?;
         let (payload, tag) = body.split_last_chunk_mut::<TAG_LEN>().ok_or(SrtpError::NoRoom)?;
         let word = index | E_FLAG;
-        let nonce = self.rtcp.aes().nonce(ssrc, u64::from(index), SHIFT);
+        let key = self.secret.schedule(self.isa);
+        let nonce = key.aes().nonce(ssrc, u64::from(index), SHIFT);
         let aad = rtcp_aad(*head, word);
         let work = Work::seal(nonce, &aad, payload, 0, None).ok_or(SrtpError::NoRoom)?;
-        *tag = self.rtcp.seal(self.isa, &work);
+        *tag = key.seal(self.isa, &work);
         *word_out = word.to_be_bytes();
         Ok(())
-    }
-
-    pub(super) fn open_rtp(&self, place: RtpPlace, packet: &[u8], payload: &mut [u8]) -> Result<(), SrtpError> {
-        let (head, body) = packet.split_at_checked(place.head_len).ok_or(SrtpError::TooShort)?;
-        let (sealed, tag) = body.split_last_chunk::<TAG_LEN>().ok_or(SrtpError::TooShort)?;
-        let nonce = self.rtp.aes().nonce(place.ssrc, place.index, SHIFT);
-        let opened = open(&self.rtp, self.isa, Work::open(nonce, head, sealed, payload), tag);
-        if opened.is_err() {
-            payload.zeroize();
-        }
-        opened
     }
 
     pub(super) fn open_rtcp(&self, ssrc: u32, packet: &[u8], plain: &mut [u8]) -> Result<u32, SrtpError> {
@@ -103,9 +128,10 @@ impl GcmSession {
         }
         let index = word & !E_FLAG;
         let (head_out, payload) = plain.split_first_chunk_mut::<RTCP_HEAD_LEN>().ok_or(SrtpError::NoRoom)?;
-        let nonce = self.rtcp.aes().nonce(ssrc, u64::from(index), SHIFT);
+        let key = self.secret.schedule(self.isa);
+        let nonce = key.aes().nonce(ssrc, u64::from(index), SHIFT);
         let aad = rtcp_aad(*head, word);
-        if let Err(error) = open(&self.rtcp, self.isa, Work::open(nonce, &aad, sealed, payload), tag) {
+        if let Err(error) = open(&key, self.isa, Work::open(nonce, &aad, sealed, payload), tag) {
             payload.zeroize();
             return Err(error);
         }

@@ -99,7 +99,7 @@ impl AesKey {
 
     /// Whether it has the rounds of a 256-bit key.
     #[inline]
-    pub(super) const fn is_256(&self) -> bool {
+    pub(crate) const fn is_256(&self) -> bool {
         self.rounds == 14
     }
 

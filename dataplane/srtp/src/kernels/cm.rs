@@ -35,6 +35,32 @@ impl CmKey {
         };
         Self { aes: AesKey::new(isa, key, salt), inner: padded(0x36), outer: padded(0x5c) }
     }
+
+    /// Encrypts one payload, which starts with `prefix` bytes of plaintext; `rest` are the others, which are in it already when
+    /// absent. Nothing when the lengths do not fit together.
+    pub(crate) fn encrypt(
+        &self,
+        place: RtpPlace,
+        payload: &mut [u8],
+        prefix: usize,
+        rest: Option<SharedBytes<'_>>,
+    ) -> Option<()> {
+        let nonce = self.aes.nonce(place.ssrc, place.index, SHIFT);
+        self.run(&Work::seal(nonce, &[], payload, prefix, rest)?);
+        Some(())
+    }
+
+    /// Decrypts one payload into a place of the same length, else nothing.
+    pub(crate) fn decrypt(&self, place: RtpPlace, sealed: &[u8], payload: &mut [u8]) -> Option<()> {
+        let nonce = self.aes.nonce(place.ssrc, place.index, SHIFT);
+        self.run(&Work::open(nonce, &[], sealed, payload)?);
+        Some(())
+    }
+
+    fn run(&self, work: &Work<'_>) {
+        // SAFETY: the instructions exist because a lane key is made for `Backend::Avx512` alone.
+        unsafe { avx512::ctr(&self.aes, work) };
+    }
 }
 
 /// One packet of a batch.
@@ -88,8 +114,7 @@ pub(crate) fn seal_lanes(lanes: &[Option<CmLane<'_>>; LANES], blocks: usize) {
     let mut keys = [(&first.key.inner, &first.key.outer); LANES];
     let mut suffixes = [first.roc; LANES];
     for (((lane, message), key), suffix) in lanes().zip(&mut messages).zip(&mut keys).zip(&mut suffixes) {
-        // SAFETY: the instructions exist because a lane key is made for `Backend::Avx512` alone.
-        unsafe { avx512::ctr(&lane.key.aes, &lane.work) };
+        lane.key.run(&lane.work);
         *message = (lane.start.cast_const(), lane.len);
         *key = (&lane.key.inner, &lane.key.outer);
         *suffix = lane.roc;
