@@ -51,7 +51,7 @@ reasons!(
         PuntLimited => "punt_limited",
         /// The punt ring is full: the control plane does not read.
         PuntFull => "punt_full",
-        /// SRTP before the keys are there.
+        /// SRTP before the keys are there. Those for media are made with a transport's first track.
         NoKeys => "no_keys",
         /// RTP that does not parse.
         RtpMalformed => "rtp_malformed",

@@ -13,11 +13,13 @@ use dataplane_abi::intent::{SubscriptionIntent, TrackIntent, TransportIntent};
 use dataplane_abi::limits::ENCODINGS;
 use dataplane_abi::ring::{Change, change_kind};
 use dataplane_shm::publish;
+use dataplane_srtp::{RtcpRxContext, RxContext, TxContext};
 use dataplane_wire::codec::Codec;
 
 use crate::changes::records::{begin_egress, begin_ingress, begin_transport, restore_paths, resume_egress};
 use crate::counting::bump;
 use crate::keys;
+use crate::objects::NONE;
 use crate::objects::egress::Egress;
 use crate::objects::ingress::Ingress;
 use crate::objects::leg::Leg;
@@ -171,18 +173,29 @@ impl Worker {
         }
         leg.key = intent.key;
         let record = if intent.key.is_none() { None } else { self.segment.key(intent.key) };
-        match record.as_ref().and_then(keys::contexts) {
-            Some((rx, tx)) => {
-                leg.rx = Some(rx);
-                leg.tx = Some(tx);
-            }
-            None => {
-                leg.rx = None;
-                leg.tx = None;
-                if !intent.key.is_none() {
-                    self.refuse();
-                }
-            }
+        let masters = record.as_ref().and_then(keys::masters);
+        let is_refused = masters.is_none() && !intent.key.is_none();
+        (leg.rtcp, leg.tx) =
+            masters.map_or((None, None), |(rx, tx)| (Some(RtcpRxContext::new(&rx)), Some(TxContext::new(&tx))));
+        self.renew_media_keys(slot);
+        if is_refused {
+            self.refuse();
+        }
+    }
+
+    /// Keys for the media of a leg: most legs send none, and these are the larger half of a leg's keys.
+    fn renew_media_keys(&mut self, leg_slot: u32) {
+        let Self { legs, media_keys, segment, .. } = self;
+        let Some(leg) = legs.get_mut(leg_slot) else { return };
+        media_keys.remove(std::mem::replace(&mut leg.media_keys, NONE));
+        if !leg.has_ingress || leg.key.is_none() {
+            return;
+        }
+        let masters = segment.key(leg.key).as_ref().and_then(keys::masters);
+        if let Some((rx, _)) = masters
+            && let Ok(slot) = media_keys.insert(RxContext::new(&rx))
+        {
+            leg.media_keys = slot;
         }
     }
 
@@ -205,6 +218,7 @@ impl Worker {
             self.remove_egress(at);
         }
         if let Some(leg) = self.legs.remove(leg) {
+            self.media_keys.remove(leg.media_keys);
             leg.recorder.map(|recorder| self.recorders.remove(recorder));
             for path in leg.paths.into_iter().filter_map(|path| path.slot) {
                 self.closed_paths.push(path);
@@ -274,9 +288,11 @@ impl Worker {
             *place = slot.saturating_add(1);
         }
         if let Some(owner) = self.legs.get_mut(leg) {
-            owner.has_ingress = true;
             if owner.recorder.is_none() {
                 owner.recorder = self.recorders.insert(Recorder::new()).ok();
+            }
+            if !std::mem::replace(&mut owner.has_ingress, true) {
+                self.renew_media_keys(leg);
             }
         }
         let segment = Arc::clone(&self.segment);

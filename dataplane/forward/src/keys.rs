@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! From a record of the keys section to SRTP contexts. The record's copy is wiped with the master keys.
+//! From a record of the keys section to master keys.
 
 use dataplane_abi::codec::Cipher;
 use dataplane_abi::intent::KeyIntent;
-use dataplane_srtp::{MasterKey, Profile, RxContext, TxContext};
+use dataplane_srtp::{MasterKey, Profile};
 
-/// Contexts of a transport, or nothing where the record makes no sense.
-pub(crate) fn contexts(record: &KeyIntent) -> Option<(RxContext, TxContext)> {
+/// Master keys of a transport, of what we receive and of what we send; nothing where the record makes no sense.
+pub(crate) fn masters(record: &KeyIntent) -> Option<(MasterKey, MasterKey)> {
     let profile = match Cipher::from_code(record.cipher)? {
         Cipher::AeadAes128Gcm => Profile::AeadAes128Gcm,
         Cipher::AeadAes256Gcm => Profile::AeadAes256Gcm,
@@ -20,7 +20,7 @@ pub(crate) fn contexts(record: &KeyIntent) -> Option<(RxContext, TxContext)> {
     };
     let rx = half(&record.rx_key, &record.rx_salt)?;
     let tx = half(&record.tx_key, &record.tx_salt)?;
-    Some((RxContext::new(&rx), TxContext::new(&tx)))
+    Some((rx, tx))
 }
 
 /// Stores of a replay window go through `shm::publish`, so that tests can stop at each of them.

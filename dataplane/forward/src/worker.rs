@@ -11,6 +11,7 @@ use dataplane_io::port::PathSlot;
 use dataplane_shm::Segment;
 use dataplane_shm::ring::{Consumer, Producer};
 use dataplane_shm::store::ChunkPool;
+use dataplane_srtp::RxContext;
 
 use crate::doors::{Doors, Links};
 use crate::hold::map::FixedMap;
@@ -108,6 +109,8 @@ pub struct Worker {
     pub(crate) flows: FixedMap<dataplane_abi::flow::FlowKey, TransportRef>,
     pub(crate) legs: Slab<Leg>,
     pub(crate) leg_at: Vec<u32>,
+    /// Of legs that send media.
+    pub(crate) media_keys: Slab<RxContext>,
     pub(crate) ingresses: Slab<Ingress>,
     pub(crate) ingress_at: Vec<u32>,
     pub(crate) sources: FixedMap<(u32, u32), Source>,
@@ -194,6 +197,7 @@ impl Worker {
             flows: FixedMap::new(transports * 4, config.seed ^ 1),
             legs: Slab::new(transports),
             leg_at: vec![0; transports],
+            media_keys: Slab::new(transports),
             ingresses: Slab::new(ingresses),
             ingress_at: vec![0; ingresses],
             sources: FixedMap::new(ingresses * 2, config.seed ^ 2),

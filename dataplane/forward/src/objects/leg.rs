@@ -7,14 +7,17 @@ use dataplane_abi::ids::{KeyRef, TransportRef};
 use dataplane_abi::intent::TransportIntent;
 use dataplane_abi::limits::{EXTENSIONS, PATHS};
 use dataplane_io::port::{Ecn, PathSlot, Port};
-use dataplane_srtp::{RxContext, TxContext};
+use dataplane_srtp::{RtcpRxContext, TxContext};
 use dataplane_wire::ext::ExtKind;
 
 use crate::counting::add;
+use crate::objects::NONE;
 
 /// DTLS datagrams per second that a transport may punt.
 const PUNTS_PER_SECOND: u64 = 50;
 const PUNT_NS: u64 = 1_000_000_000 / PUNTS_PER_SECOND;
+/// Extension ids that fit into elements of one byte (RFC 8285 §4.2), and 0.
+const SHORT_IDS: usize = 16;
 
 /// A validated 5-tuple and its path on the port, opened at first use.
 #[derive(Clone, Copy, Default)]
@@ -33,19 +36,26 @@ pub(crate) struct Leg {
     /// Packets sent that the durable record does not count yet, and their bytes.
     pub(crate) unsaid_packets: u64,
     pub(crate) unsaid_bytes: u64,
-    pub(crate) tx: Option<TxContext>,
-    pub(crate) flags: u16,
-    pub(crate) rtcp_ssrc: u32,
-    /// Extension kind by id on this leg; 0 = not agreed.
-    pub(crate) kind_by_id: [u8; 256],
     pub(crate) key: KeyRef,
-    pub(crate) rx: Option<RxContext>,
+    pub(crate) rtcp_ssrc: u32,
+    /// Slot of the keys of what it sends; none where it has no track.
+    pub(crate) media_keys: u32,
+    pub(crate) flags: u16,
+    pub(crate) has_ingress: bool,
+    /// Consent has expired: nothing is sent.
+    is_silent: bool,
+    // 64 bytes, less 12
+    pub(crate) tx: Option<TxContext>,
+    /// Keys of the RTCP that it sends, there together with `tx`.
+    pub(crate) rtcp: Option<RtcpRxContext>,
+    /// Extension ids of this leg by kind; 0 = not agreed.
+    extension_ids: [u8; EXTENSIONS],
+    /// Extension kind by id, of those ids that packets usually have; 0 = not agreed.
+    kind_by_id: [u8; SHORT_IDS],
     pub(crate) paths: [LegPath; PATHS],
     /// Index of the path in use.
     active: Option<usize>,
     pub(crate) consent_ns: u64,
-    /// Consent has expired: nothing is sent.
-    is_silent: bool,
     punt_credit_ns: u64,
     punt_ns: u64,
     /// Slot of the transport-cc recorder, for publishers.
@@ -54,7 +64,6 @@ pub(crate) struct Leg {
     pub(crate) last_twcc_ns: u64,
     /// Our NTP time − the publisher's, fixed at its first sender report.
     pub(crate) ntp_offset: Option<u64>,
-    pub(crate) has_ingress: bool,
 }
 
 /// Cache lines of a [`Leg`] that are asked for ahead of a packet; the key behind them is the cipher's business.
@@ -69,10 +78,12 @@ impl Leg {
             unsaid_bytes: 0,
             flags: 0,
             rtcp_ssrc: 0,
-            kind_by_id: [0; 256],
+            extension_ids: [0; EXTENSIONS],
+            kind_by_id: [0; SHORT_IDS],
             key: KeyRef::NONE,
-            rx: None,
+            media_keys: NONE,
             tx: None,
+            rtcp: None,
             paths: [LegPath::default(); PATHS],
             active: None,
             consent_ns: now_ns,
@@ -137,12 +148,17 @@ impl Leg {
     pub(crate) fn apply(&mut self, intent: &TransportIntent) {
         self.flags = intent.flags;
         self.rtcp_ssrc = intent.rtcp_ssrc;
+        self.extension_ids = intent.extension_ids;
         self.kind_by_id = kinds_by_id(&intent.extension_ids);
     }
 
     /// What an extension id means on this leg.
     pub(crate) fn extension_kind(&self, id: u8) -> Option<ExtKind> {
-        ExtKind::from_u8(*self.kind_by_id.get(usize::from(id))?)
+        let kind = match self.kind_by_id.get(usize::from(id)) {
+            Some(kind) => *kind,
+            None => kind_of(&self.extension_ids, id),
+        };
+        ExtKind::from_u8(kind)
     }
 
     /// Whether one more DTLS datagram may be punted: 50 per second, bursts of 50.
@@ -170,14 +186,16 @@ impl Leg {
     }
 }
 
-fn kinds_by_id(ids: &[u8; EXTENSIONS]) -> [u8; 256] {
-    let mut kinds = [0; 256];
-    for (kind, id) in (0_u8..).zip(ids) {
-        if *id != 0
-            && let Some(place) = kinds.get_mut(usize::from(*id))
-        {
-            *place = kind;
-        }
+/// The kind that has an id; 0 = none.
+fn kind_of(ids: &[u8; EXTENSIONS], id: u8) -> u8 {
+    let found = (0_u8..).zip(ids).filter(|(_, known)| **known == id && id != 0);
+    found.last().map_or(0, |(kind, _)| kind)
+}
+
+fn kinds_by_id(ids: &[u8; EXTENSIONS]) -> [u8; SHORT_IDS] {
+    let mut kinds = [0; SHORT_IDS];
+    for (id, kind) in (0_u8..).zip(&mut kinds) {
+        *kind = kind_of(ids, id);
     }
     kinds
 }
@@ -185,6 +203,29 @@ fn kinds_by_id(ids: &[u8; EXTENSIONS]) -> [u8; 256] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_extension_is_found_by_short_and_long_ids() {
+        let mut leg = Leg::new(TransportRef::at(0, 1), 0);
+        let mut intent = TransportIntent::zeroed();
+        for (kind, id) in
+            [(ExtKind::Mid, 4), (ExtKind::Rid, 15), (ExtKind::AbsSendTime, 16), (ExtKind::TransportSeq, 255)]
+        {
+            intent.extension_ids[kind as usize] = id;
+        }
+        leg.apply(&intent);
+        let kinds = [0, 1, 4, 15, 16, 17, 255].map(|id| leg.extension_kind(id));
+        let expected = [
+            None,
+            None,
+            Some(ExtKind::Mid),
+            Some(ExtKind::Rid),
+            Some(ExtKind::AbsSendTime),
+            None,
+            Some(ExtKind::TransportSeq),
+        ];
+        assert_eq!(kinds, expected);
+    }
 
     #[test]
     fn fifty_punts_per_second_and_no_more() {

@@ -27,7 +27,7 @@ impl Worker {
     pub(crate) fn feedback(&mut self, leg_slot: u32, bytes: &[u8], meta: &RxMeta, now: Now) -> Fate {
         let segment = Arc::clone(&self.segment);
         let Some(leg) = self.legs.get(leg_slot) else { return Fate::Dropped(DropReason::StaleTransport) };
-        let Some(rx) = leg.rx.as_ref() else { return Fate::Dropped(DropReason::NoKeys) };
+        let Some(rx) = leg.rtcp.as_ref() else { return Fate::Dropped(DropReason::NoKeys) };
         let Some(durable) = segment.transport(leg.transport.slot) else {
             return Fate::Dropped(DropReason::StaleTransport);
         };

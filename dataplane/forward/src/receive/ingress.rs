@@ -54,7 +54,7 @@ impl Worker {
     pub(crate) fn media(&mut self, leg_slot: u32, bytes: &[u8], meta: &RxMeta, now: Now) -> Fate {
         let Ok(header) = RtpHeader::parse(bytes) else { return Fate::Dropped(DropReason::RtpMalformed) };
         let Some(leg) = self.legs.get(leg_slot) else { return Fate::Dropped(DropReason::StaleTransport) };
-        if leg.rx.is_none() {
+        if self.media_keys.get(leg.media_keys).is_none() {
             return Fate::Dropped(DropReason::NoKeys);
         }
         let transport = leg.transport;
@@ -81,7 +81,7 @@ impl Worker {
             return Fate::Dropped(DropReason::StaleTransport);
         };
         let Some(durable) = segment.ingress(ingress.id) else { return Fate::Dropped(DropReason::StaleTransport) };
-        let Some(rx) = self.legs.get(leg_slot).and_then(|leg| leg.rx.as_ref()) else {
+        let Some(rx) = self.legs.get(leg_slot).and_then(|leg| self.media_keys.get(leg.media_keys)) else {
             return Fate::Dropped(DropReason::NoKeys);
         };
         let window = ReplayWindow { top: &durable.top, bits: &durable.bits };

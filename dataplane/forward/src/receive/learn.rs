@@ -49,7 +49,7 @@ impl Worker {
         now: Now,
     ) -> Fate {
         let Some(leg) = self.legs.get(leg_slot) else { return Fate::Dropped(DropReason::StaleTransport) };
-        let Some(rx) = leg.rx.as_ref() else { return Fate::Dropped(DropReason::NoKeys) };
+        let Some(rx) = self.media_keys.get(leg.media_keys) else { return Fate::Dropped(DropReason::NoKeys) };
         // RFC 3711 §3.3.1: the first packet of an SSRC has roll-over count 0, or 1 where those before the wrap were lost.
         let window = ReplayWindow { top: &NOTHING, bits: &NO_BITS };
         let first = window.guess(header.seq());

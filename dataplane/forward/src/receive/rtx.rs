@@ -32,7 +32,7 @@ impl Worker {
             return Fate::Dropped(DropReason::StaleTransport);
         };
         let Some(durable) = segment.ingress(ingress.id) else { return Fate::Dropped(DropReason::StaleTransport) };
-        let Some(rx) = self.legs.get(leg_slot).and_then(|leg| leg.rx.as_ref()) else {
+        let Some(rx) = self.legs.get(leg_slot).and_then(|leg| self.media_keys.get(leg.media_keys)) else {
             return Fate::Dropped(DropReason::NoKeys);
         };
         let window = ReplayWindow { top: &durable.rtx_top, bits: &durable.rtx_bits };
