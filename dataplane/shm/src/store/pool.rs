@@ -18,12 +18,34 @@ use crate::sync::fence;
 /// Chunks whose pages a pool has filled in from the start: 4 MiB, what five cameras keep.
 const READY_CHUNKS: u32 = 64;
 
+/// A data chunk of a log and what lies in it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ChunkUse {
+    pub(super) chunk: u32,
+    /// The next newer chunk of the same log; of no meaning in the newest.
+    pub(super) newer: u32,
+    /// Lowest ext_seq; above `highest` when the chunk is empty.
+    pub(super) lowest: u64,
+    pub(super) highest: u64,
+    /// Latest arrival, ns.
+    pub(super) newest_ns: u64,
+}
+
+impl ChunkUse {
+    pub(super) const fn empty(chunk: u32) -> Self {
+        Self { chunk, newer: 0, lowest: u64::MAX, highest: 0, newest_ns: 0 }
+    }
+}
+
 /// Free chunks of one worker.
 #[derive(Debug)]
 pub struct ChunkPool {
     segment: Segment,
     store: StoreMap,
+    first_chunk: u32,
     data: Vec<u32>,
+    /// By chunk: what lies in it, where it is a log's and not its newest. 40 B for 64 KiB.
+    uses: Vec<ChunkUse>,
     directories: Vec<u32>,
     generation: u16,
     /// Chunks below this have their pages: lower ones are given out first.
@@ -57,6 +79,7 @@ impl ChunkPool {
             }
         }
         // The first chunks are given out first, so that the memory that is touched stays small.
+        let uses = vec![ChunkUse::empty(0); chunks.len()];
         let mut data = Vec::with_capacity(chunks.len());
         data.extend(chunks.rev().filter(|chunk| !directories.contains(chunk)));
         let generation = u16::from_ne_bytes(generation);
@@ -64,7 +87,7 @@ impl ChunkPool {
         if let Some(count) = ready.checked_sub(first_chunk) {
             store.mapping().populate(chunk_offset(first_chunk), count as usize * CHUNK_BYTES);
         }
-        Some(Self { segment: segment.clone(), store, data, directories, generation, ready })
+        Some(Self { segment: segment.clone(), store, first_chunk, data, uses, directories, generation, ready })
     }
 
     /// Free chunks that can hold packets.
@@ -90,6 +113,19 @@ impl ChunkPool {
             self.store.mapping().populate(chunk_offset(chunk), CHUNK_BYTES);
         }
         Some(chunk)
+    }
+
+    /// What lies in a chunk that is not the newest of its log.
+    pub(super) fn used(&self, chunk: u32) -> Option<&ChunkUse> {
+        self.uses.get(chunk.checked_sub(self.first_chunk)? as usize)
+    }
+
+    /// Remembers what lies in a chunk that is the newest of its log no more.
+    pub(super) fn note_use(&mut self, used: ChunkUse) {
+        let at = used.chunk.checked_sub(self.first_chunk);
+        if let Some(place) = at.and_then(|at| self.uses.get_mut(at as usize)) {
+            *place = used;
+        }
     }
 
     #[inline]

@@ -16,6 +16,7 @@ use dataplane_abi::limits::{CHUNK_BYTES, LOG_SLOTS};
 use dataplane_abi::store::{StoredHead, packet_flags};
 
 use crate::publish;
+use crate::store::pool::ChunkUse;
 use crate::store::{ChunkPool, HEAD_BYTES, ROOM_BYTES, StoreMap, StoredInfo};
 use crate::store::{bytes, chunk_offset, ext_seq_of, place_of, pool, slot_index, split_place, tag_of};
 use crate::sync::fence;
@@ -36,23 +37,6 @@ pub enum Keep {
     Video,
 }
 
-/// A data chunk and what lies in it.
-#[derive(Clone, Copy, Debug)]
-struct ChunkUse {
-    chunk: u32,
-    /// Lowest ext_seq; above `highest` when the chunk is empty.
-    lowest: u64,
-    highest: u64,
-    /// Latest arrival, ns.
-    newest_ns: u64,
-}
-
-impl ChunkUse {
-    const fn empty(chunk: u32) -> Self {
-        Self { chunk, lowest: u64::MAX, highest: 0, newest_ns: 0 }
-    }
-}
-
 /// Reserved and not committed.
 #[derive(Clone, Copy, Debug)]
 struct Room {
@@ -67,11 +51,11 @@ pub struct LogWriter {
     ingress: IngressId,
     directory: u32,
     generation: u16,
-    /// A ring of `share` entries; `count` of them in use from `first` on, oldest first.
-    chunks: [ChunkUse; MAX_SHARE],
-    /// Entries of `chunks` in use at most.
+    /// The data chunk that is written; none before the first packet. The older ones are in the pool's list, from `oldest` on.
+    newest: Option<ChunkUse>,
+    oldest: u32,
+    /// Data chunks at most, and in use.
     share: usize,
-    first: usize,
     count: usize,
     /// Bytes used of the newest chunk.
     used: usize,
@@ -94,9 +78,9 @@ impl LogWriter {
             ingress,
             directory,
             generation,
-            chunks: [ChunkUse::empty(0); MAX_SHARE],
+            newest: None,
+            oldest: 0,
             share,
-            first: 0,
             count: 0,
             used: 0,
             room: None,
@@ -119,7 +103,7 @@ impl LogWriter {
         if self.count == 0 || self.used + HEAD_BYTES + len > CHUNK_BYTES {
             self.roll_over(pool)?;
         }
-        let offset = chunk_offset(self.newest()?.chunk) + self.used + HEAD_BYTES;
+        let offset = chunk_offset(self.newest?.chunk) + self.used + HEAD_BYTES;
         self.room = Some(Room { offset, len });
         bytes::room(&mut self.store, offset, len)
     }
@@ -175,7 +159,7 @@ impl LogWriter {
 
     #[inline]
     fn note(&mut self, ext_seq: u64, info: &StoredInfo) {
-        if let Some(newest) = self.newest_mut() {
+        if let Some(newest) = &mut self.newest {
             newest.lowest = newest.lowest.min(ext_seq);
             newest.highest = newest.highest.max(ext_seq);
             newest.newest_ns = newest.newest_ns.max(info.arrival_ns);
@@ -219,8 +203,8 @@ impl LogWriter {
 
     fn release_while(&mut self, pool: &mut ChunkPool, mut goes: impl FnMut(&ChunkUse, Option<u64>) -> bool) -> usize {
         let mut released = 0;
-        while self.count > 1 && self.chunks.get(self.first).is_some_and(|oldest| goes(oldest, self.keyframe)) {
-            let Some(chunk) = self.forget_oldest() else { break };
+        while self.count > 1 && pool.used(self.oldest).is_some_and(|oldest| goes(oldest, self.keyframe)) {
+            let Some(chunk) = self.forget_oldest(pool) else { break };
             pool.put(chunk);
             released += 1;
         }
@@ -233,26 +217,26 @@ impl LogWriter {
         let chunk = match fresh {
             Some(chunk) => chunk,
             None => {
-                let chunk = self.forget_oldest()?;
+                let chunk = self.forget_oldest(pool)?;
                 self.laps += 1;
                 chunk
             }
         };
-        let at = (self.first + self.count) % self.share;
-        *self.chunks.get_mut(at)? = ChunkUse::empty(chunk);
+        match self.newest.replace(ChunkUse::empty(chunk)) {
+            Some(before) => pool.note_use(ChunkUse { newer: chunk, ..before }),
+            None => self.oldest = chunk,
+        }
         self.count += 1;
         self.used = 0;
         Some(())
     }
 
     /// Makes the packets of the oldest chunk unreadable; the chunk may be overwritten afterwards.
-    fn forget_oldest(&mut self) -> Option<u32> {
-        if self.count == 0 {
-            return None;
-        }
-        let oldest = *self.chunks.get(self.first)?;
-        self.first = (self.first + 1) % self.share;
-        self.count -= 1;
+    fn forget_oldest(&mut self, pool: &ChunkPool) -> Option<u32> {
+        let left = self.count.checked_sub(1)?;
+        let oldest = if left == 0 { self.newest.take()? } else { *pool.used(self.oldest)? };
+        self.oldest = oldest.newer;
+        self.count = left;
         let last = oldest.highest.min(oldest.lowest.saturating_add(LOG_SLOTS as u64 - 1));
         for slot in (oldest.lowest..=last).filter_map(|ext_seq| self.store.slot(self.directory, slot_index(ext_seq))) {
             let (offset, _) = split_place(slot.place.load(Ordering::Relaxed));
@@ -263,19 +247,6 @@ impl LogWriter {
         // Pairs with the fence in `Stored::still_valid`: whoever sees a byte that is written from here on sees the tag gone.
         fence(Ordering::Release);
         Some(oldest.chunk)
-    }
-
-    #[inline]
-    fn newest(&self) -> Option<&ChunkUse> {
-        let last = self.count.checked_sub(1)?;
-        self.chunks.get((self.first + last) % self.share)
-    }
-
-    #[inline]
-    fn newest_mut(&mut self) -> Option<&mut ChunkUse> {
-        let last = self.count.checked_sub(1)?;
-        let at = (self.first + last) % self.share;
-        self.chunks.get_mut(at)
     }
 
     /// The highest ext_seq committed.
@@ -316,7 +287,7 @@ impl LogWriter {
             publish::store_u64(&ingress.log, 0);
         }
         pool::clear_directory(&self.store, self.directory);
-        while let Some(chunk) = self.forget_oldest() {
+        while let Some(chunk) = self.forget_oldest(pool) {
             pool.put(chunk);
         }
         pool.put_directory(self.directory);
