@@ -7,7 +7,7 @@ pub(crate) mod records;
 use core::sync::atomic::Ordering;
 use std::sync::Arc;
 
-use dataplane_abi::codec::{EgressMode, MediaKind, NO_PT, TransportKind};
+use dataplane_abi::codec::{EgressMode, MediaKind, NO_PT, TransportKind, transport_flags};
 use dataplane_abi::ids::{IngressId, SubscriptionRef, TrackRef, TransportRef};
 use dataplane_abi::intent::{SubscriptionIntent, TrackIntent, TransportIntent};
 use dataplane_abi::limits::ENCODINGS;
@@ -168,6 +168,8 @@ impl Worker {
     fn update_leg(&mut self, slot: u32, intent: &TransportIntent) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         leg.apply(intent);
+        self.begin_recorder(slot);
+        let Some(leg) = self.legs.get_mut(slot) else { return };
         if leg.key == intent.key {
             return;
         }
@@ -180,6 +182,14 @@ impl Worker {
         self.renew_media_keys(slot);
         if is_refused {
             self.refuse();
+        }
+    }
+
+    /// A recorder for a leg that sends media and has agreed on transport-cc.
+    fn begin_recorder(&mut self, leg_slot: u32) {
+        let Some(leg) = self.legs.get_mut(leg_slot) else { return };
+        if leg.has_ingress && leg.flags & transport_flags::TRANSPORT_CC != 0 && leg.recorder.is_none() {
+            leg.recorder = self.recorders.insert(Recorder::new()).ok();
         }
     }
 
@@ -287,14 +297,11 @@ impl Worker {
         if let Some(place) = self.ingress_at.get_mut(id.index()) {
             *place = slot.saturating_add(1);
         }
-        if let Some(owner) = self.legs.get_mut(leg) {
-            if owner.recorder.is_none() {
-                owner.recorder = self.recorders.insert(Recorder::new()).ok();
-            }
-            if !std::mem::replace(&mut owner.has_ingress, true) {
-                self.renew_media_keys(leg);
-            }
+        let had_ingress = self.legs.get_mut(leg).map(|owner| std::mem::replace(&mut owner.has_ingress, true));
+        if had_ingress == Some(false) {
+            self.renew_media_keys(leg);
         }
+        self.begin_recorder(leg);
         let segment = Arc::clone(&self.segment);
         let Some(durable) = segment.ingress(id) else { return };
         if durable.generation.load(Ordering::Acquire) != track.generation {
@@ -334,6 +341,7 @@ impl Worker {
     fn remove_ingress(&mut self, id: IngressId) {
         let Some(slot) = self.ingress_of(id) else { return };
         let Some(ingress) = self.ingresses.remove(slot) else { return };
+        self.missing.remove(ingress.missing);
         if let Some(place) = self.ingress_at.get_mut(id.index()) {
             *place = 0;
         }

@@ -26,6 +26,7 @@ use crate::objects::ingress::Ingress;
 use crate::objects::leg::Leg;
 use crate::peers::Peers;
 use crate::receive::admission::Noted;
+use crate::receive::missing::Missing;
 use crate::receive::recorder::Recorder;
 use crate::receive::stun::Reply;
 use crate::rehearse::Rehearsal;
@@ -113,6 +114,7 @@ pub struct Worker {
     pub(crate) media_keys: Slab<RxContext>,
     pub(crate) ingresses: Slab<Ingress>,
     pub(crate) ingress_at: Vec<u32>,
+    pub(crate) missing: Slab<Missing>,
     pub(crate) sources: FixedMap<(u32, u32), Source>,
     pub(crate) egresses: Slab<Egress>,
     pub(crate) egress_at: Vec<u32>,
@@ -200,6 +202,7 @@ impl Worker {
             media_keys: Slab::new(transports),
             ingresses: Slab::new(ingresses),
             ingress_at: vec![0; ingresses],
+            missing: Slab::new(ingresses),
             sources: FixedMap::new(ingresses * 2, config.seed ^ 2),
             egresses: Slab::new(subscriptions),
             egress_at: vec![0; subscriptions],

@@ -7,7 +7,7 @@ use dataplane_abi::intent::TrackIntent;
 use dataplane_shm::store::LogWriter;
 use dataplane_wire::codec::Codec;
 
-use crate::receive::missing::Missing;
+use crate::objects::NONE;
 
 /// Receiver-report arithmetic of RFC 3550 §6.4.1 and appendix A.8.
 #[derive(Clone, Copy, Default)]
@@ -56,7 +56,8 @@ pub(crate) struct Ingress {
     pub(crate) clock_rate: u32,
     pub(crate) feedback: u16,
     pub(crate) log: Option<LogWriter>,
-    pub(crate) missing: Missing,
+    /// Slot of the list of what it misses, once there was something.
+    pub(crate) missing: u32,
     pub(crate) reception: Reception,
     /// RTP timestamp of the packet before, for frame starts that no descriptor marks.
     pub(crate) last_rtp_ts: Option<u32>,
@@ -84,7 +85,7 @@ impl Ingress {
             clock_rate: intent.clock_rate,
             feedback: intent.feedback,
             log: None,
-            missing: Missing::new(),
+            missing: NONE,
             reception: Reception::default(),
             last_rtp_ts: None,
             keyframe_rtp_ts: None,

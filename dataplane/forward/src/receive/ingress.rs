@@ -21,6 +21,7 @@ use crate::counting::{add, bump, read, set};
 use crate::keys::Durable;
 use crate::objects::ingress::Ingress;
 use crate::receive::classify::{Fate, Received};
+use crate::receive::missing;
 use crate::worker::{Now, Worker};
 
 /// Chunks of 64 KiB that a video stream may hold: 4 s at 4 Mbit/s.
@@ -192,11 +193,14 @@ impl Worker {
             ingress.reception.count(opened.ext_seq, meta.arrival_ns, header.timestamp(), ingress.clock_rate);
             self.rehearsal.hear(ingress.kind, ingress_slot, header.ssrc());
         }
+        if let Some(missing) = self.missing.get_mut(ingress.missing) {
+            missing.close(opened.ext_seq);
+        }
         let is_late = note_stored(ingress, durable, opened.ext_seq, &stored, payload_len);
         let mut wants_keyframe = false;
-        if !is_late && missed.start != 0 && ingress.missing.open(missed.start, missed.end, now.mono_ns) {
+        let is_behind = !is_late && missed.start != 0;
+        if is_behind && missing::open(&mut self.missing, &mut ingress.missing, missed, now.mono_ns) {
             // Too many to ask for one by one: a keyframe is cheaper.
-            ingress.missing.clear();
             wants_keyframe = ingress.kind == MediaKind::Video;
         }
         let id = ingress.id;
@@ -340,7 +344,6 @@ fn note_stored(
 ) -> bool {
     let top = read(&durable.stored_top);
     let is_late = ext_seq < top;
-    ingress.missing.close(ext_seq);
     if !is_late {
         ingress.last_rtp_ts = Some(stored.rtp_ts);
         set(&durable.newest_rtp_ts, u64::from(stored.rtp_ts));

@@ -21,6 +21,7 @@ use crate::keys::Durable;
 use crate::objects::ingress::Reception;
 use crate::receive::classify::{Fate, Received};
 use crate::receive::ingress::reason;
+use crate::receive::missing;
 use crate::worker::{Now, Worker};
 
 /// An SSRC that was heard within this time does not give its stream to another one.
@@ -138,7 +139,7 @@ impl Worker {
                 if let Some(log) = ingress.log.take() {
                     log.close(&mut self.chunks);
                 }
-                ingress.missing.clear();
+                missing::forget(&mut self.missing, &mut ingress.missing);
                 ingress.reception = Reception::default();
                 ingress.last_rtp_ts = None;
                 ingress.keyframe_rtp_ts = None;

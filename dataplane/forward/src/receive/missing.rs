@@ -1,21 +1,46 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What has not arrived and is still worth asking for: the numbers to NACK upstream (RFC 4585 §6.2.1).
+//! What has not arrived and is still worth asking for: the numbers to NACK upstream (RFC 4585 §6.2.1). A stream that has
+//! lost nothing lately has no such list.
+
+use core::ops::Range;
+
+use crate::hold::slab::Slab;
+use crate::objects::NONE;
 
 /// Numbers remembered per stream: a burst of 256 losses; more is a case for a keyframe.
 const CAPACITY: usize = 256;
 /// Reordering is given this long before the first NACK.
 const PATIENCE_NS: u64 = 5_000_000;
 const RETRY_NS: u64 = 50_000_000;
-const TRIES: u8 = 10;
+const TRIES: u64 = 10;
+const TRIES_BITS: u32 = 8;
 
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 struct Gap {
-    ext_seq: u64,
+    /// The number, 48 bits of it, and how often it was asked for in the low byte.
+    number_and_tries: u64,
     due_ns: u64,
-    tries: u8,
 }
 
-/// Missing numbers of one stream, ascending.
+impl Gap {
+    const fn new(ext_seq: u64, due_ns: u64) -> Self {
+        Self { number_and_tries: ext_seq << TRIES_BITS, due_ns }
+    }
+
+    const fn ext_seq(self) -> u64 {
+        self.number_and_tries >> TRIES_BITS
+    }
+
+    const fn tries(self) -> u64 {
+        self.number_and_tries & ((1 << TRIES_BITS) - 1)
+    }
+
+    const fn asked(self, again_ns: u64) -> Self {
+        Self { number_and_tries: self.number_and_tries.saturating_add(1), due_ns: again_ns }
+    }
+}
+
+/// Missing numbers of one stream, ascending: 256 × 16 B.
 pub(crate) struct Missing {
     gaps: [Gap; CAPACITY],
     len: usize,
@@ -23,7 +48,7 @@ pub(crate) struct Missing {
 
 impl Missing {
     pub(crate) const fn new() -> Self {
-        Self { gaps: [Gap { ext_seq: 0, due_ns: 0, tries: 0 }; CAPACITY], len: 0 }
+        Self { gaps: [Gap::new(0, 0); CAPACITY], len: 0 }
     }
 
     /// The numbers from `from` to `to` (exclusive) were passed over. True where there are too many to ask for.
@@ -34,7 +59,7 @@ impl Missing {
         }
         for ext_seq in from..to {
             if let Some(gap) = self.gaps.get_mut(self.len) {
-                *gap = Gap { ext_seq, due_ns: now_ns.saturating_add(PATIENCE_NS), tries: 0 };
+                *gap = Gap::new(ext_seq, now_ns.saturating_add(PATIENCE_NS));
                 self.len = self.len.saturating_add(1);
             }
         }
@@ -44,7 +69,7 @@ impl Missing {
     /// A missing number arrived after all.
     pub(crate) fn close(&mut self, ext_seq: u64) -> bool {
         let gaps = self.gaps.get_mut(..self.len).unwrap_or(&mut []);
-        let Ok(at) = gaps.binary_search_by_key(&ext_seq, |gap| gap.ext_seq) else { return false };
+        let Ok(at) = gaps.binary_search_by_key(&ext_seq, |gap| gap.ext_seq()) else { return false };
         gaps.copy_within(at.saturating_add(1).., at);
         self.len = self.len.saturating_sub(1);
         true
@@ -57,16 +82,15 @@ impl Missing {
         let retry = RETRY_NS.max(rtt_ns.saturating_mul(3) / 2);
         for at in 0..self.len {
             let Some(mut gap) = self.gaps.get(at).copied() else { break };
-            if gap.due_ns <= now_ns && gap.tries >= TRIES {
+            if gap.due_ns <= now_ns && gap.tries() >= TRIES {
                 continue;
             }
             if gap.due_ns <= now_ns
                 && let Some(place) = due.get_mut(asked)
             {
-                *place = dataplane_wire::seq::low16(gap.ext_seq);
+                *place = dataplane_wire::seq::low16(gap.ext_seq());
                 asked = asked.saturating_add(1);
-                gap.tries = gap.tries.saturating_add(1);
-                gap.due_ns = now_ns.saturating_add(retry);
+                gap = gap.asked(now_ns.saturating_add(retry));
             }
             if let Some(place) = self.gaps.get_mut(kept) {
                 *place = gap;
@@ -78,18 +102,45 @@ impl Missing {
         (asked, given_up)
     }
 
-    pub(crate) fn clear(&mut self) {
-        self.len = 0;
-    }
-
     pub(crate) const fn is_empty(&self) -> bool {
         self.len == 0
     }
 }
 
+/// Remembers that `numbers` of a stream were passed over; `list` is its list, or `NONE`, and gets one where it needs one. True
+/// where there are too many to ask for: then the stream has no list.
+pub(crate) fn open(lists: &mut Slab<Missing>, list: &mut u32, numbers: Range<u64>, now_ns: u64) -> bool {
+    if numbers.is_empty() {
+        return false;
+    }
+    if *list == NONE {
+        *list = lists.insert(Missing::new()).unwrap_or(NONE);
+    }
+    let is_too_many = lists.get_mut(*list).is_none_or(|missing| missing.open(numbers.start, numbers.end, now_ns));
+    if is_too_many {
+        forget(lists, list);
+    }
+    is_too_many
+}
+
+/// Gives a stream's list back.
+pub(crate) fn forget(lists: &mut Slab<Missing>, list: &mut u32) {
+    lists.remove(core::mem::replace(list, NONE));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_stream_has_a_list_while_it_misses_something() {
+        let (mut lists, mut list) = (Slab::new(1), NONE);
+        assert!(!open(&mut lists, &mut list, 7..7, 0) && list == NONE);
+        assert!(!open(&mut lists, &mut list, 7..9, 0) && list != NONE);
+        let mut other = NONE;
+        assert!(open(&mut lists, &mut other, 1..2, 0) && other == NONE, "there are no more lists");
+        assert!(open(&mut lists, &mut list, 9..10_000, 0) && list == NONE && lists.len() == 0);
+    }
 
     #[test]
     fn each_number_is_asked_for_until_it_comes_or_is_given_up() {

@@ -9,12 +9,13 @@ use dataplane_wire::seq;
 /// Numbers remembered: at 1000 packets/s half a second.
 const WINDOW: usize = 512;
 const TICK_NS: u64 = 250_000;
-const TICKS_PER_REFERENCE: u64 = 256;
+/// Ticks of the reference time's unit, 64 ms.
+const REFERENCE_BITS: u32 = 8;
 
-/// The recorder of one publisher: 512 × 8 B.
+/// The recorder of one publisher: 512 × 4 B.
 pub(crate) struct Recorder {
-    /// Arrival + 1 by number mod window; 0 = not arrived.
-    arrivals: [u64; WINDOW],
+    /// Arrival by number mod window, in ticks: as many bits as feedback has. 0 = not arrived.
+    arrivals: [u32; WINDOW],
     /// First number not reported.
     begin: u64,
     /// Highest number seen + 1; 0 = none.
@@ -31,7 +32,7 @@ impl Recorder {
         usize::try_from(number % WINDOW as u64).unwrap_or(0)
     }
 
-    fn set(&mut self, number: u64, value: u64) {
+    fn set(&mut self, number: u64, value: u32) {
         if let Some(place) = self.arrivals.get_mut(Self::place(number)) {
             *place = value;
         }
@@ -61,7 +62,9 @@ impl Recorder {
             self.end = self.end.saturating_add(1);
         }
         self.begin = self.begin.max(self.end.saturating_sub(WINDOW as u64));
-        self.set(number, arrival_ns.saturating_add(1));
+        let tick = u32::try_from((arrival_ns / TICK_NS) & u64::from(u32::MAX)).unwrap_or(0);
+        // Tick 0 comes every twelve days; what arrives in it is said to arrive in the one after it.
+        self.set(number, tick.max(1));
     }
 
     pub(crate) const fn has_news(&self) -> bool {
@@ -75,14 +78,12 @@ impl Recorder {
         // Numbers that were lost right behind the last report are reported too: it begins with them.
         let base = self.begin;
         let Some(first) = (base..self.end).find_map(|number| self.arrival(number)) else { return false };
-        let reference = first / TICK_NS / TICKS_PER_REFERENCE;
-        let zero_ticks = reference.saturating_mul(TICKS_PER_REFERENCE);
+        let reference = first >> REFERENCE_BITS;
+        let zero_tick = reference << REFERENCE_BITS;
         for (offset, number) in (0_u16..).zip(base..self.end) {
             let Some(arrival) = self.arrival(number) else { continue };
-            let ticks =
-                i64::try_from(arrival / TICK_NS).unwrap_or(0).saturating_sub(i64::try_from(zero_ticks).unwrap_or(0));
             if let Some(place) = list.get_mut(count) {
-                *place = (offset, i32::try_from(ticks).ok());
+                *place = (offset, Some(arrival.wrapping_sub(zero_tick).cast_signed()));
                 count = count.saturating_add(1);
             }
         }
@@ -90,7 +91,7 @@ impl Recorder {
             sender_ssrc,
             media_ssrc,
             base_seq: seq::low16(base),
-            reference_time: i32::try_from(reference & 0xff_ffff).unwrap_or(0),
+            reference_time: i32::try_from(reference).unwrap_or(0),
             feedback_count: self.feedback_count,
         };
         let arrivals = list.get(..count).unwrap_or(&[]);
@@ -107,8 +108,8 @@ impl Recorder {
         }
     }
 
-    fn arrival(&self, number: u64) -> Option<u64> {
-        self.arrivals.get(Self::place(number))?.checked_sub(1)
+    fn arrival(&self, number: u64) -> Option<u32> {
+        self.arrivals.get(Self::place(number)).copied().filter(|tick| *tick != 0)
     }
 }
 

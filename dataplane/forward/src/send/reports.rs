@@ -18,6 +18,7 @@ use dataplane_wire::rtcp::{CompoundWriter, ReportBlock, SenderReport};
 use crate::changes::records::source_of;
 use crate::counting::{add, bump, read};
 use crate::receive::feedback::ns_to_ntp;
+use crate::receive::missing::{self, Missing};
 use crate::send::tile::Progress;
 use crate::worker::{Now, Worker};
 
@@ -244,11 +245,10 @@ impl Worker {
                 let id = IngressId::of(at, encoding);
                 let Some(ingress) = self.ingress_of(id).and_then(|slot| self.ingresses.get_mut(slot)) else { continue };
                 let Some(durable) = self.segment.ingress(id) else { continue };
-                if ingress.missing.is_empty() {
-                    continue;
-                }
+                let missing = self.missing.get_mut(ingress.missing).filter(|missing| !missing.is_empty());
+                let Some(missing) = missing else { continue };
                 let mut due = [0; NACKS];
-                let (asked, given_up) = ingress.missing.collect(now.mono_ns, rtt_ns, &mut due);
+                let (asked, given_up) = missing.collect(now.mono_ns, rtt_ns, &mut due);
                 add(&durable.lost, given_up as u64);
                 let ssrc = durable.ssrc.load(Ordering::Relaxed);
                 if asked == 0 || ingress.feedback & feedback_flags::NACK == 0 {
@@ -263,7 +263,7 @@ impl Worker {
         is_any
     }
 
-    /// Once per second: chunks that nobody needs go back.
+    /// Once per second: chunks that nobody needs go back, and lists of what is missing where nothing is.
     fn trim_logs(&mut self, transport_slot: u32, now: Now) {
         let mut track = self.tracks_of.first(transport_slot);
         while let Some(at) = track {
@@ -275,6 +275,9 @@ impl Worker {
                     dataplane_abi::codec::MediaKind::Audio => Keep::Audio,
                     dataplane_abi::codec::MediaKind::Video => Keep::Video,
                 };
+                if self.missing.get(ingress.missing).is_some_and(Missing::is_empty) {
+                    missing::forget(&mut self.missing, &mut ingress.missing);
+                }
                 if let Some(log) = ingress.log.as_mut() {
                     log.trim(&mut self.chunks, now.mono_ns, keep);
                 }
