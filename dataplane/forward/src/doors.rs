@@ -12,6 +12,9 @@ use crate::hold::slab::Slab;
 /// The flow map is told of a flow again with a check that comes this long after the last time.
 const TELL_AGAIN_NS: u64 = 1_000_000_000;
 
+/// A user fragment, padded with zeros.
+type UfragKey = [u8; 16];
+
 /// A flow that was admitted for a transport.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Used {
@@ -22,10 +25,11 @@ pub(crate) struct Used {
     told_ns: Option<u64>,
 }
 
-/// A transport seen from outside: enough to verify a check.
+/// A transport seen from outside: enough to find the credential that a check names.
 pub(crate) struct Door {
     pub(crate) transport: TransportRef,
-    pub(crate) credentials: [Credential; 2],
+    /// Our user fragments as keys of `by_ufrag`; the credentials themselves are read from intent, with each check.
+    ufrags: [Option<UfragKey>; 2],
     /// Flows that this worker admitted for the transport.
     pub(crate) flows: [Option<Used>; PATHS],
 }
@@ -50,6 +54,11 @@ impl Door {
         before.map(|before| before.flow)
     }
 
+    /// Whether the credentials of before an ICE restart are still there.
+    pub(crate) fn has_previous(&self) -> bool {
+        matches!(self.ufrags, [_, Some(_)])
+    }
+
     /// Whether the flow map is to be told of a flow, now.
     pub(crate) fn is_telling_due(&mut self, flow: &FlowKey, now_ns: u64) -> bool {
         let kept = self.flows.iter_mut().flatten().find(|kept| kept.flow == *flow);
@@ -68,7 +77,7 @@ pub(crate) struct Doors {
     doors: Slab<Door>,
     door_at: Vec<u32>,
     /// Our user fragment → (door, credential).
-    by_ufrag: FixedMap<[u8; 16], (u32, u8)>,
+    by_ufrag: FixedMap<UfragKey, u32>,
 }
 
 impl Doors {
@@ -93,12 +102,10 @@ impl Doors {
         self.doors.get_mut(slot)
     }
 
-    /// Whose check this is, and under which credential.
-    pub(crate) fn lookup(&self, local_ufrag: &[u8]) -> Option<(&Door, &Credential, u8)> {
-        let key = ufrag_key(local_ufrag)?;
-        let (door, which) = self.by_ufrag.get(&key)?;
-        let door = self.doors.get(door)?;
-        Some((door, door.credentials.get(usize::from(which))?, which))
+    /// Whose check this is.
+    pub(crate) fn lookup(&self, local_ufrag: &[u8]) -> Option<TransportRef> {
+        let door = self.by_ufrag.get(&ufrag_key(local_ufrag)?)?;
+        Some(self.doors.get(door)?.transport)
     }
 
     /// Stores or replaces the credentials of a transport.
@@ -107,10 +114,11 @@ impl Doors {
             return false;
         }
         self.forget_ufrags(transport.slot);
+        let ufrags = credentials.each_ref().map(|credential| ufrag_key(local_ufrag(credential)));
         let slot = match self.slot_of(transport.slot) {
             Some(slot) => slot,
             None => {
-                let door = Door { transport, credentials: *credentials, flows: [None; PATHS] };
+                let door = Door { transport, ufrags, flows: [None; PATHS] };
                 let Ok(slot) = self.doors.insert(door) else { return false };
                 if let Some(place) = self.door_at.get_mut(transport.slot as usize) {
                     *place = slot.saturating_add(1);
@@ -119,23 +127,17 @@ impl Doors {
             }
         };
         let Some(door) = self.doors.get_mut(slot) else { return false };
-        door.credentials = *credentials;
-        for (which, credential) in (0_u8..).zip(credentials) {
-            if let Some(key) = credential.local_ufrag.get(..usize::from(credential.local_ufrag_len)).and_then(ufrag_key)
-            {
-                self.by_ufrag.insert(key, (slot, which));
-            }
+        door.ufrags = ufrags;
+        for key in ufrags.into_iter().flatten() {
+            self.by_ufrag.insert(key, slot);
         }
         true
     }
 
     fn forget_ufrags(&mut self, transport_slot: u32) {
         let Some(door) = self.slot_of(transport_slot).and_then(|slot| self.doors.get(slot)) else { return };
-        for credential in door.credentials {
-            if let Some(key) = credential.local_ufrag.get(..usize::from(credential.local_ufrag_len)).and_then(ufrag_key)
-            {
-                self.by_ufrag.remove(&key);
-            }
+        for key in door.ufrags.iter().flatten() {
+            self.by_ufrag.remove(key);
         }
     }
 
@@ -149,8 +151,13 @@ impl Doors {
     }
 }
 
+/// Our user fragment of a credential; empty where that is none.
+pub(crate) fn local_ufrag(credential: &Credential) -> &[u8] {
+    credential.local_ufrag.get(..usize::from(credential.local_ufrag_len)).unwrap_or(&[])
+}
+
 /// A user fragment as a map key; empty ones and those longer than ours ever are name nobody.
-fn ufrag_key(ufrag: &[u8]) -> Option<[u8; 16]> {
+fn ufrag_key(ufrag: &[u8]) -> Option<UfragKey> {
     if ufrag.is_empty() {
         return None;
     }
@@ -252,8 +259,7 @@ mod tests {
     #[test]
     fn a_fifth_flow_takes_the_place_of_the_least_recently_used_one() {
         let flow = |port| FlowKey { remote_port: port, ..FlowKey::default() };
-        let mut door =
-            Door { transport: TransportRef::at(1, 1), credentials: [Credential::zeroed(); 2], flows: [None; PATHS] };
+        let mut door = Door { transport: TransportRef::at(1, 1), ufrags: [None; 2], flows: [None; PATHS] };
         for (at, port) in [(1, 1), (2, 2), (3, 3), (4, 4), (5, 1)] {
             assert_eq!(door.use_flow(flow(port), None, at), None);
         }
@@ -267,8 +273,8 @@ mod tests {
         let transport = TransportRef::at(2, 5);
         assert!(doors.upsert(transport, &[credential(b"old1"), Credential::zeroed()]));
         assert!(doors.upsert(transport, &[credential(b"new1"), credential(b"old1")]));
-        assert_eq!(doors.lookup(b"old1").map(|(door, _, which)| (door.transport, which)), Some((transport, 1)));
-        assert_eq!(doors.lookup(b"new1").map(|(_, _, which)| which), Some(0));
+        assert_eq!(doors.lookup(b"old1"), Some(transport));
+        assert_eq!(doors.lookup(b"new1"), Some(transport));
         assert!(doors.lookup(b"").is_none() && doors.lookup(&[b'x'; 40]).is_none());
         assert!(doors.remove(2).is_some());
         assert!(doors.lookup(b"new1").is_none() && doors.lookup(b"old1").is_none());

@@ -19,6 +19,7 @@ use dataplane_wire::stun::{Address, BindingError, BindingSuccess, Class, METHOD_
 use hmac::{Hmac, KeyInit, Mac};
 use sha1::Sha1;
 
+use crate::doors::{Door, local_ufrag};
 use crate::receive::classify::{Fate, Received};
 use crate::worker::{Now, Worker};
 
@@ -70,8 +71,9 @@ impl Worker {
             return Fate::Dropped(DropReason::StunNotRequest);
         }
         let known = message.ufrags().and_then(|(local, remote)| {
-            let (door, credential, which) = self.doors.lookup(local)?;
-            names_peer(credential, remote).then_some((door.transport, *credential, which))
+            let transport = self.doors.lookup(local)?;
+            let (credential, which) = self.credential_of(transport, local)?;
+            names_peer(&credential, remote).then_some((transport, credential, which))
         });
         let Some((transport, credential, which)) = known else {
             self.noted.failure(meta.flow.remote);
@@ -82,6 +84,15 @@ impl Worker {
             return Fate::Dropped(DropReason::StunBadIntegrity);
         }
         self.verified(&message, Received { bytes, meta, now }, transport, (&credential, which))
+    }
+
+    /// The credential with our user fragment as it is published, and which of the transport's it is.
+    fn credential_of(&self, transport: TransportRef, local: &[u8]) -> Option<(Credential, u8)> {
+        let intent = self.segment.intent_transport(transport.slot)?;
+        if intent.generation != transport.generation {
+            return None;
+        }
+        intent.credentials.into_iter().zip(0_u8..).find(|(credential, _)| local_ufrag(credential) == local)
     }
 
     fn verified(
@@ -202,12 +213,7 @@ impl Worker {
     }
 
     fn retire_previous_credentials(&mut self, transport: TransportRef, now: Now) {
-        let has_previous = self
-            .doors
-            .get(transport.slot)
-            .and_then(|door| door.credentials.get(1))
-            .is_some_and(|previous| previous.local_ufrag_len != 0);
-        if has_previous {
+        if self.doors.get(transport.slot).is_some_and(Door::has_previous) {
             self.tell(event_kind::CREDENTIALS_USED, transport, now, 0);
         }
     }
