@@ -37,7 +37,8 @@ pub(crate) struct Wishes<'w> {
 /// What a table's data plane holds while it runs.
 pub(crate) struct Standalone {
     held: Held,
-    plan: Plan,
+    /// The call in words. The plan itself goes when the segment has it: peers would be in memory twice, and so would keys.
+    call: String,
 }
 
 impl Standalone {
@@ -65,7 +66,7 @@ impl Standalone {
             };
             held.open_fast_path(wish, true)?;
         }
-        Ok(Self { held, plan })
+        Ok(Self { held, call: show::call(&plan) })
     }
 
     /// What a keeper would hand over.
@@ -75,7 +76,7 @@ impl Standalone {
 
     /// Prints what is served and, each second, what was done, until told to stop; true where `seconds` have passed before.
     pub(crate) fn watch(&self, stop: &AtomicBool, seconds: Option<u64>) -> bool {
-        show::line(&show::call(&self.plan));
+        show::line(&self.call);
         let began = Instant::now();
         let mut next = SECOND;
         let mut before = show::Sums::of(self.segment());
