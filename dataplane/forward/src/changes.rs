@@ -471,7 +471,9 @@ impl Worker {
     pub(crate) fn remove_cohort(&mut self, id: IngressId) {
         let Some(cohort) = self.cohort_of(id) else { return };
         self.empty_cohort(cohort);
-        self.cohorts.remove(cohort);
+        if let Some(mut cohort) = self.cohorts.remove(cohort) {
+            cohort.numbers.forget(&mut self.maps);
+        }
         if let Some(place) = self.cohort_at.get_mut(id.index()) {
             *place = 0;
         }

@@ -15,7 +15,9 @@ use dataplane_io::port::{Ecn, Port, RxMeta};
 use dataplane_shm::Segment;
 
 use crate::counting::read;
+use crate::hold::slab::Slab;
 use crate::objects::cohort::{Cohort, Current};
+use crate::objects::numbers::Intervals;
 use crate::receive::classify::Fate;
 use crate::send::head::Heads;
 use crate::send::rewrite::{Packet, Receiver, rehearse_to};
@@ -122,8 +124,9 @@ impl Worker {
 
     /// Heads and seals the newest packet for the first members of a cohort, until one has not had it. `gone` and how many those were.
     fn rehearse_sending<P: Port>(&mut self, port: &mut P, cohort: u32, now: Now, gone: usize) -> usize {
-        let Self { segment, cohorts, egresses, legs, pages, rehearsal, config, .. } = self;
-        let Some((cohort, packet)) = cohorts.get(cohort).and_then(|cohort| Some((cohort, newest(cohort, segment)?)))
+        let Self { segment, cohorts, maps, egresses, legs, pages, rehearsal, config, .. } = self;
+        let Some((cohort, packet)) =
+            cohorts.get(cohort).and_then(|cohort| Some((cohort, newest(cohort, maps, segment)?)))
         else {
             return gone;
         };
@@ -143,8 +146,8 @@ impl Worker {
 }
 
 /// The packet before a cohort's cursor.
-fn newest<'s>(cohort: &Cohort, segment: &'s Segment) -> Option<Packet<'s>> {
+fn newest<'s>(cohort: &Cohort, maps: &Slab<Intervals>, segment: &'s Segment) -> Option<Packet<'s>> {
     let ext_seq = cohort.cursor.checked_sub(1)?;
-    let current = Current { ext_seq, number: cohort.numbers.number(ext_seq)?, is_late: false };
+    let current = Current { ext_seq, number: cohort.numbers.number(maps, ext_seq)?, is_late: false };
     Some(Packet::of(current, segment.log_reader(cohort.log)?.get(ext_seq)?))
 }

@@ -24,6 +24,7 @@ use crate::objects::egress::Egress;
 use crate::objects::gate::Gate;
 use crate::objects::ingress::Ingress;
 use crate::objects::leg::Leg;
+use crate::objects::numbers::Intervals;
 use crate::peers::Peers;
 use crate::receive::admission::Noted;
 use crate::receive::missing::Missing;
@@ -122,6 +123,8 @@ pub struct Worker {
     pub(crate) egress_by_ssrc: FixedMap<(u32, u32), u32>,
     pub(crate) cohorts: Slab<Cohort>,
     pub(crate) cohort_at: Vec<u32>,
+    /// Of cohorts that have closed numbers.
+    pub(crate) maps: Slab<Intervals>,
     pub(crate) cohort_generation: u32,
     pub(crate) recorders: Slab<Recorder>,
     pub(crate) pages: PagePool,
@@ -210,6 +213,7 @@ impl Worker {
             egress_by_ssrc: FixedMap::new(subscriptions * 2, config.seed ^ 3),
             cohorts: Slab::new(ingresses),
             cohort_at: vec![0; ingresses],
+            maps: Slab::new(ingresses),
             cohort_generation: first_cohort_generation(now),
             recorders: Slab::new(RECORDERS),
             // Members and those that wait: two lists per cohort.

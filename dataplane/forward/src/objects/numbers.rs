@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A cohort's numbering: ingress numbers with the closed ones taken out (MEDIA_RULES G2). An interval map, newest last.
+//! A cohort's numbering: ingress numbers with the closed ones taken out (MEDIA_RULES G2). An interval map, newest last, of
+//! which a cohort has none before a number was closed.
+
+use crate::hold::slab::Slab;
+use crate::objects::NONE;
 
 const INTERVALS: usize = 64;
 
@@ -10,14 +14,52 @@ struct Interval {
     closed: u64,
 }
 
-/// The map of one cohort.
-pub(crate) struct Numbers {
+/// A cohort's numbers: the slot of its map, once it has one.
+pub(crate) struct Numbers(u32);
+
+impl Numbers {
+    pub(crate) const fn new() -> Self {
+        Self(NONE)
+    }
+
+    /// As [`Intervals::number`].
+    #[inline]
+    pub(crate) fn number(&self, maps: &Slab<Intervals>, ext_seq: u64) -> Option<u64> {
+        maps.get(self.0).map_or(Some(ext_seq), |map| map.number(ext_seq))
+    }
+
+    /// As [`Intervals::ext_seq`].
+    pub(crate) fn ext_seq(&self, maps: &Slab<Intervals>, number: u64) -> Option<u64> {
+        maps.get(self.0).map_or(Some(number), |map| map.ext_seq(number))
+    }
+
+    /// As [`Intervals::close`]. There are as many maps as cohorts.
+    pub(crate) fn close(&mut self, maps: &mut Slab<Intervals>, next: u64, count: u64) {
+        if count == 0 {
+            return;
+        }
+        if self.0 == NONE {
+            self.0 = maps.insert(Intervals::new()).unwrap_or(NONE);
+        }
+        if let Some(map) = maps.get_mut(self.0) {
+            map.close(next, count);
+        }
+    }
+
+    /// No number is closed from here on.
+    pub(crate) fn forget(&mut self, maps: &mut Slab<Intervals>) {
+        maps.remove(core::mem::replace(&mut self.0, NONE));
+    }
+}
+
+/// The map of one cohort: 64 × 16 B.
+pub(crate) struct Intervals {
     intervals: [Interval; INTERVALS],
     count: usize,
 }
 
-impl Numbers {
-    pub(crate) const fn new() -> Self {
+impl Intervals {
+    const fn new() -> Self {
         Self { intervals: [Interval { from: 0, closed: 0 }; INTERVALS], count: 1 }
     }
 
@@ -30,7 +72,7 @@ impl Numbers {
     }
 
     /// The cohort's number of an ingress number; nothing where it was closed or is no longer known.
-    pub(crate) fn number(&self, ext_seq: u64) -> Option<u64> {
+    fn number(&self, ext_seq: u64) -> Option<u64> {
         let mut later_from = u64::MAX;
         let mut later_closed = 0;
         for interval in self.newest_first() {
@@ -49,7 +91,7 @@ impl Numbers {
     }
 
     /// The ingress number behind a cohort's number.
-    pub(crate) fn ext_seq(&self, number: u64) -> Option<u64> {
+    fn ext_seq(&self, number: u64) -> Option<u64> {
         let mut later = u64::MAX;
         for interval in self.newest_first() {
             let ext_seq = number.checked_add(interval.closed)?;
@@ -62,7 +104,7 @@ impl Numbers {
     }
 
     /// Takes `count` numbers that end before `next` out of the sequence.
-    pub(crate) fn close(&mut self, next: u64, count: u64) {
+    fn close(&mut self, next: u64, count: u64) {
         let Some(newest) = self.newest_first().next() else { return };
         if count == 0 || next <= newest.from {
             return;
@@ -89,7 +131,7 @@ mod tests {
     // G2
     #[test]
     fn dropping_one_number_closes_exactly_that_one() {
-        let mut numbers = Numbers::new();
+        let mut numbers = Intervals::new();
         numbers.close(101, 1); // 100 was padding
         numbers.close(111, 3); // 108, 109, 110 were skipped
         let given: Vec<Option<u64>> = (98..114).map(|ext_seq| numbers.number(ext_seq)).collect();
@@ -119,10 +161,21 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_cohort_has_a_map_while_numbers_are_closed() {
+        let (mut maps, mut numbers) = (Slab::new(1), Numbers::new());
+        numbers.close(&mut maps, 7, 0);
+        assert_eq!((maps.len(), numbers.number(&maps, 5), numbers.ext_seq(&maps, 5)), (0, Some(5), Some(5)));
+        numbers.close(&mut maps, 7, 1);
+        assert_eq!((maps.len(), numbers.number(&maps, 7), numbers.ext_seq(&maps, 6)), (1, Some(6), Some(7)));
+        numbers.forget(&mut maps);
+        assert_eq!((maps.len(), numbers.number(&maps, 7)), (0, Some(7)));
+    }
+
     // G2
     #[test]
     fn a_run_of_closed_numbers_is_one_interval() {
-        let mut numbers = Numbers::new();
+        let mut numbers = Intervals::new();
         for number in 100..600_u64 {
             numbers.close(number + 1, 1);
         }
@@ -134,7 +187,7 @@ mod tests {
 
     #[test]
     fn what_the_map_has_forgotten_is_not_guessed() {
-        let mut numbers = Numbers::new();
+        let mut numbers = Intervals::new();
         for round in 1..200_u64 {
             numbers.close(round * 10, 1);
         }

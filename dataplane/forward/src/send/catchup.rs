@@ -66,7 +66,7 @@ impl Worker {
             }
             self.set_cohort(cohort_slot, log, read(&durable.stored_top));
         }
-        let number = self.cohorts.get(cohort_slot).and_then(|cohort| cohort.numbers.number(ext_seq));
+        let number = self.cohorts.get(cohort_slot).and_then(|cohort| cohort.numbers.number(&self.maps, ext_seq));
         let Some(number) = number.filter(|_| self.queue_catch_up(egress_slot)) else { return false };
         self.begin_stretch(egress_slot, cohort_slot, number, &stored);
         if let Some(egress) = self.egresses.get_mut(egress_slot) {
@@ -139,7 +139,7 @@ impl Worker {
             if !may_send {
                 return Left::Paced;
             }
-            let number = cohort.numbers.number(cursor);
+            let number = cohort.numbers.number(&self.maps, cursor);
             let stored = segment.log_reader(cohort.log).and_then(|reader| reader.get(cursor));
             let outcome = match (stored, number) {
                 (Some(stored), Some(number)) if stored.info().flags & packet_flags::PADDING == 0 => {

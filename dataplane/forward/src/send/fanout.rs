@@ -20,7 +20,7 @@ use crate::hold::slab::Slab;
 use crate::objects::cohort::{BURST, Burst, Cohort, Current};
 use crate::objects::egress::{EGRESS_LINES, Egress};
 use crate::objects::leg::{LEG_LINES, Leg};
-use crate::objects::numbers::Numbers;
+use crate::objects::numbers::Intervals;
 use crate::send::fates::Fates;
 use crate::send::head::Heads;
 use crate::send::rewrite::{Outcome, Packet, Receiver, send_to};
@@ -108,7 +108,7 @@ impl Worker {
             };
             let info = stored.info();
             if info.flags & packet_flags::PADDING != 0 {
-                cohort.numbers.close(cursor.saturating_add(1), 1);
+                cohort.numbers.close(&mut self.maps, cursor.saturating_add(1), 1);
                 cohort.cursor = cursor.saturating_add(1);
                 continue;
             }
@@ -118,12 +118,14 @@ impl Worker {
             self.admit_at_entry(slot, cursor, &stored, now);
             let Some(cohort) = self.cohorts.get_mut(slot) else { return Begun::Nothing };
             cohort.cursor = cursor.saturating_add(1);
-            let (members, number) = (cohort.members.len(), cohort.numbers.number(cursor));
+            let (members, number) = (cohort.members.len(), cohort.numbers.number(&self.maps, cursor));
             let Some(number) = number.filter(|_| members > 0) else { continue };
             let mut burst = Burst::of(Current { ext_seq: cursor, number, is_late: false });
             let top = durable.stored_top.load(Ordering::Acquire);
             while burst.len() < most.min(BURST) && cohort.cursor < top {
-                let Some(next) = follower(cohort, reader, now).filter(|next| burst.push(*next)) else { break };
+                let Some(next) = follower(cohort, &self.maps, reader, now).filter(|next| burst.push(*next)) else {
+                    break;
+                };
                 cohort.cursor = next.ext_seq.saturating_add(1);
             }
             cohort.begin_burst(burst);
@@ -137,7 +139,7 @@ impl Worker {
     fn admit_at_entry(&mut self, slot: u32, ext_seq: u64, stored: &Stored<'_>, now: Now) {
         let number = self.cohorts.get(slot).and_then(|cohort| {
             let is_entry = is_entry(cohort, stored.info().flags);
-            if is_entry && cohort.waiting.len() > 0 { cohort.numbers.number(ext_seq) } else { None }
+            if is_entry && cohort.waiting.len() > 0 { cohort.numbers.number(&self.maps, ext_seq) } else { None }
         });
         if let Some(number) = number {
             self.admit_waiting(slot, number, stored, now);
@@ -196,7 +198,7 @@ impl Worker {
         cohort.attached = cohort.attached.saturating_sub(std::mem::take(&mut cohort.catching_up));
         cohort.clear_late();
         cohort.generation = generation;
-        cohort.numbers = Numbers::new();
+        cohort.numbers.forget(&mut self.maps);
         cohort.log = log;
         cohort.is_running = true;
         cohort.end_burst();
@@ -211,7 +213,7 @@ impl Worker {
                 continue;
             }
             let is_media = reader.get(ext_seq).is_some_and(|stored| stored.info().flags & packet_flags::PADDING == 0);
-            let Some(number) = cohort.numbers.number(ext_seq).filter(|_| is_media) else { continue };
+            let Some(number) = cohort.numbers.number(&self.maps, ext_seq).filter(|_| is_media) else { continue };
             cohort.begin_burst(Burst::of(Current { ext_seq, number, is_late: true }));
             let members = cohort.members.len();
             self.offer(u64::from(members));
@@ -241,7 +243,7 @@ impl Worker {
             return false;
         }
         let skipped = target.saturating_sub(from);
-        cohort.numbers.close(target, skipped.saturating_sub(1));
+        cohort.numbers.close(&mut self.maps, target, skipped.saturating_sub(1));
         cohort.cursor = target;
         self.count(|counters| bump(&counters.lag_skips));
         self.skip_unoffered(skipped.saturating_mul(members), SkipReason::LagCap);
@@ -328,14 +330,14 @@ impl Worker {
 }
 
 /// The packet at the cursor, where it may follow others in a burst: it is there, media, in time, and lets nobody in.
-fn follower(cohort: &Cohort, reader: LogReader<'_>, now: Now) -> Option<Current> {
+fn follower(cohort: &Cohort, maps: &Slab<Intervals>, reader: LogReader<'_>, now: Now) -> Option<Current> {
     let ext_seq = cohort.cursor;
     let info = reader.get(ext_seq)?.info();
     let is_entry = cohort.waiting.len() > 0 && is_entry(cohort, info.flags);
     if info.flags & packet_flags::PADDING != 0 || is_entry || lags(cohort, info.arrival_ns, now) {
         return None;
     }
-    Some(Current { ext_seq, number: cohort.numbers.number(ext_seq)?, is_late: false })
+    Some(Current { ext_seq, number: cohort.numbers.number(maps, ext_seq)?, is_late: false })
 }
 
 /// Whether a decoder can begin at a packet with these flags.

@@ -100,7 +100,7 @@ impl Worker {
         let sent = sent_as(egress, durable, request.seq).filter(|sent| sent.format.rtx_pt < NO_PT)?;
         let cohort = self.cohort_at.get(sent.ingress.index())?.checked_sub(1)?;
         let cohort = self.cohorts.get(cohort).filter(|cohort| cohort.generation == sent.generation)?;
-        let ext_seq = cohort.numbers.ext_seq(sent.number)?;
+        let ext_seq = cohort.numbers.ext_seq(&self.maps, sent.number)?;
         let stored = segment.log_reader(cohort.log)?.get(ext_seq)?;
         if stored.info().flags & packet_flags::PADDING != 0
             || !gate_of(&mut self.gates, egress)?.may_pass(request.seq, now_ms, gap_ms, TRIES)
