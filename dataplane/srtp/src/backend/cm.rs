@@ -113,6 +113,14 @@ fn roc_bytes(index: u64) -> [u8; 4] {
     [r0, r1, r2, r3]
 }
 
+/// The sealed payload of an RTP packet, once its tag was found right.
+fn verified<'p>(keyed: &Hmac<Sha1>, place: RtpPlace, packet: &'p [u8]) -> Result<&'p [u8], SrtpError> {
+    let (authenticated, received) = packet.split_last_chunk::<TAG_LEN>().ok_or(SrtpError::TooShort)?;
+    let sealed = authenticated.get(place.head_len..).ok_or(SrtpError::TooShort)?;
+    let is_right = bool::from(tag(keyed, authenticated, &roc_bytes(place.index)).ct_eq(received));
+    if is_right { Ok(sealed) } else { Err(SrtpError::AuthFailed) }
+}
+
 impl CmSession {
     pub(super) fn new(master: &MasterKey) -> Self {
         Self(Secret::of_rtp(master).schedule())
@@ -134,11 +142,7 @@ impl CmSession {
     }
 
     pub(super) fn open_rtp(&self, place: RtpPlace, packet: &[u8], payload: &mut [u8]) -> Result<(), SrtpError> {
-        let (authenticated, received) = packet.split_last_chunk::<TAG_LEN>().ok_or(SrtpError::TooShort)?;
-        let sealed = authenticated.get(place.head_len..).ok_or(SrtpError::TooShort)?;
-        if !bool::from(tag(&self.0.hmac, authenticated, &roc_bytes(place.index)).ct_eq(received)) {
-            return Err(SrtpError::AuthFailed);
-        }
+        let sealed = verified(&self.0.hmac, place, packet)?;
         let mut keystream = self.0.keystream(place.ssrc, place.index);
         keystream.apply_keystream_b2b_checked(sealed, payload)
     }
@@ -213,11 +217,7 @@ impl CmLanes {
     }
 
     pub(super) fn open_rtp(&self, place: RtpPlace, packet: &[u8], payload: &mut [u8]) -> Result<(), SrtpError> {
-        let (authenticated, received) = packet.split_last_chunk::<TAG_LEN>().ok_or(SrtpError::TooShort)?;
-        let sealed = authenticated.get(place.head_len..).ok_or(SrtpError::TooShort)?;
-        if !bool::from(tag(&self.hmac, authenticated, &roc_bytes(place.index)).ct_eq(received)) {
-            return Err(SrtpError::AuthFailed);
-        }
+        let sealed = verified(&self.hmac, place, packet)?;
         self.key.decrypt(place, sealed, payload).ok_or(SrtpError::NoRoom)
     }
 }

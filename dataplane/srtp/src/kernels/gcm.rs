@@ -17,8 +17,7 @@
 //! of AES-128 takes 14 cycles, 1200 bytes (19 vectors) at least 266, which is 73 ns. The kernel takes 118 with one key and
 //! one frame as with 3000 keys and 64 frames: memory is not what is lost. A packet of one byte takes 41 (the hashes of head
 //! and lengths and the tag, each waiting for the one before, and packets that hardly overlap), every further four vectors
-//! 17.8, which is 16.3 cycles a vector. AES-256 takes 147. On a Zen 5
-//! a rougher kernel of this shape took 69 to 74.
+//! 17.8, which is 16.3 cycles a vector. AES-256 takes 147. On a Zen 5 a rougher kernel of this shape took 69 to 74.
 //!
 //! Tried there without gain: asking for the next frame's lines for writing (noise, single runs); letting the additional data
 //! join one group later, so that its load need not wait for the stores of the header (126 → 133 ns; 160 bytes 55 → 54);
@@ -50,8 +49,8 @@ pub(super) fn reduce(low: __m128i, middle: __m128i, high: __m128i) -> __m128i {
     _mm_xor_si128(high, folded)
 }
 
-/// Encrypts counter vectors while the products of `hashed` are summed: field multiplications fill the gaps that the
-/// rounds' latency leaves. A macro, since a loop over rounds stays a loop, a function that two call stays a call, and
+/// Encrypts counter vectors and sums the products of `hashed`, which need nothing of each other: the processor runs both at once,
+/// though the compiler puts the products behind the rounds. A macro, since a loop over rounds stays a loop, a function that two call stays a call, and
 /// both keep vectors on the stack.
 macro_rules! rounds {
     ($run:expr, $blocks:ident, $sums:ident, $hashed:expr, $($at:literal)*) => {
