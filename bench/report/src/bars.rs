@@ -118,6 +118,7 @@ pub(crate) fn all(files: &Files) -> Vec<Bar> {
         (("meeting of 25: cost of a packet to a webinar's", "≤ 1.15"), "meeting", "meeting.cost_to_webinar"),
         (("200 rooms of 3: cost of a packet to a webinar's", "≤ 1.15"), "rooms", "rooms.cost_to_webinar"),
         (("audio, 10 speakers → 1000: CPU for each forwarded packet", "≤ 1.3 us"), "audio", "audio.process_us"),
+        (("one room on two workers: cost of a packet to one worker's", "≤ 1.15"), "workers", "workers.cost_to_one"),
         (("memory of a listener in the data plane", "≤ 8 KiB"), "memory", "listener.data_plane"),
         (("memory of a participant with 24 videos in the data plane", "≤ 32 KiB"), "memory", "videos24.data_plane"),
         (

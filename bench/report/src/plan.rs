@@ -13,7 +13,7 @@ pub(crate) const SWEEP: [u32; 7] = [1, 10, 50, 100, 300, 1000, 3000];
 /// Window of each run of the sweep, s.
 const SWEEP_SECONDS: u32 = 5;
 /// The runs that are no part of the sweep: file and words after `cargo xtask bench`.
-const RUNS: [(&str, &str); 12] = [
+const RUNS: [(&str, &str); 13] = [
     ("guard", "guard"),
     ("fanout", "fanout"),
     ("forward", "forward"),
@@ -24,6 +24,7 @@ const RUNS: [(&str, &str); 12] = [
     ("latency", "latency"),
     ("overload", "overload"),
     ("memory", "memory"),
+    ("workers", "workers"),
     ("handshakes", "handshakes"),
     ("peers", "peers --peers janus,rtpengine,floor,uring --receivers 50,500"),
 ];

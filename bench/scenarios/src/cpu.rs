@@ -2,6 +2,7 @@
 //! What a server takes of its core, measured twice: by the times that the kernel has counted for its threads, and by what an
 //! idle thread on the same core could still do. The second sees interrupts and kernel threads too, the first does not.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -38,6 +39,22 @@ pub fn process_ns(pid: i32) -> Result<u64> {
     }
     ensure!(sum > 0, "process {pid} has no times");
     Ok(sum)
+}
+
+/// CPU time of each worker of a data plane, by name, ns.
+///
+/// # Errors
+/// When the process is gone.
+pub fn workers_ns(pid: i32) -> Result<BTreeMap<String, u64>> {
+    let mut times = BTreeMap::new();
+    for entry in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+        let task = entry?.path();
+        let name = std::fs::read_to_string(task.join("comm")).unwrap_or_default();
+        if let Some(ns) = thread_ns(&task).filter(|_| name.starts_with("worker-")) {
+            times.insert(name.trim().to_owned(), ns);
+        }
+    }
+    Ok(times)
 }
 
 /// First word of `schedstat`: time on the CPU, ns. Finer than the ticks of `stat`, which count the same.

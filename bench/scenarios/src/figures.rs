@@ -104,7 +104,7 @@ fn all(outcome: &Outcome, latency: Value) -> Value {
         "process_us": outcome.process_us(), "core_us": outcome.core_us(),
         "busy_by_process": outcome.usage.busy_by_process(),
         "busy_by_spinner": outcome.usage.busy_by_spinner(outcome.idle_rate()),
-        "process_ticks": outcome.usage.process_ticks,
+        "process_ticks": outcome.usage.process_ticks, "workers_ns": outcome.workers_ns,
         "calibration": {
             "loops_per_second": outcome.idle_rates, "drift_percent": outcome.drift_percent(),
             "longest_gaps_us": outcome.idle_gaps_ns.map(|ns| count(ns) / 1000.0),

@@ -26,9 +26,9 @@ static GLOBAL: mimalloc::MiMalloc = mimalloc::MiMalloc;
   millrace-scenarios memory"
 )]
 pub(crate) struct Arguments {
-    /// webinar, meeting, rooms, audio, latency, overload or memory.
+    /// webinar, meeting, rooms, audio, latency, overload, memory or workers.
     workload: String,
-    /// Receivers (webinar, audio, latency, overload, memory).
+    /// Receivers (webinar, audio, latency, overload, memory, workers).
     #[arg(long, value_name = "N")]
     receivers: Option<u32>,
     /// People in a room (meeting, rooms).

@@ -47,6 +47,8 @@ pub struct Setup {
     pub cool_down: u64,
     /// Where the sink takes its packets.
     pub napi: Napi,
+    /// Cores of the server.
+    pub cpus: Vec<usize>,
     /// Further options of `millrace-dataplane`.
     pub options: Vec<String>,
     /// Where `millrace-dataplane` is.
@@ -66,6 +68,7 @@ impl Setup {
             seconds,
             cool_down: 0,
             napi: Napi::Thread(OTHER_CPU),
+            cpus: vec![SERVER_CPU],
             options: Vec::new(),
             programs: programs.to_owned(),
             sample_stride: 100,
@@ -78,6 +81,8 @@ impl Setup {
 pub struct Outcome {
     /// The server's core and process in the window.
     pub usage: Usage,
+    /// What each worker took of its process's time, ns.
+    pub workers_ns: Vec<u64>,
     /// Loops per second of the idle thread before and after.
     pub idle_rates: [f64; 2],
     /// The longest time that it did not run meanwhile: what the core loses to interrupts and the hypervisor, ns.
@@ -181,7 +186,7 @@ pub fn run(setup: &Setup) -> Result<Outcome> {
     let _ = server.end(Duration::from_secs(5));
     let log = server.log_text();
     let measured = measured.with_context(|| format!("the server said:\n{log}"))?;
-    let Measured { usage, resident, window_ns, forwarded, sent, verdict, trace } = measured;
+    let Measured { usage, workers_ns, resident, window_ns, forwarded, sent, verdict, trace } = measured;
     drop(server);
     let (after, gap_after) = calibrate(&spinner)?;
     let streams = sink.streams()?;
@@ -190,6 +195,7 @@ pub fn run(setup: &Setup) -> Result<Outcome> {
     let in_window = timed.iter().filter(|one| (window_ns[0]..window_ns[1]).contains(&one.sent_ns));
     let outcome = Outcome {
         usage,
+        workers_ns,
         resident,
         idle_rates: [before, after],
         idle_gaps_ns: [gap_before, gap_after],
@@ -243,7 +249,8 @@ fn start(bed: &Bed, setup: &Setup, table: &Path, folder: &Path) -> Result<Proces
     let program = setup.programs.join("millrace-dataplane");
     anyhow::ensure!(program.exists(), "{} is not built: cargo build --release -p dataplane-daemon", program.display());
     let mut command = bed.server.command("taskset");
-    command.args(["-c", &SERVER_CPU.to_string()]).arg(&program).arg("--table").arg(table);
+    let cpus: Vec<String> = setup.cpus.iter().map(ToString::to_string).collect();
+    command.args(["-c", &cpus.join(",")]).arg(&program).arg("--table").arg(table);
     command.args(["--interface", SERVER_INTERFACE, "--xdp-mode", "native"]).args(&setup.options);
     let mut server = Process::spawn(command, &folder.join("dataplane.log"), false)?;
     server.wait_for_text("serving ", START_LIMIT)?;
@@ -285,6 +292,7 @@ fn back_end(log: &str) -> String {
 /// What a run gives while the server is there.
 struct Measured {
     usage: Usage,
+    workers_ns: Vec<u64>,
     resident: Resident,
     window_ns: [u64; 2],
     forwarded: u64,
@@ -310,9 +318,10 @@ fn measure(bed: &Bed, setup: &Setup, plan: &Plan, sink: &Sink, core: (&Spinner, 
         done.store(true, Ordering::Relaxed);
         let verdict = checking.join().map_err(|_| anyhow!("the verifier panicked"))?;
         let trace = tracing.map(|tracing| tracing.join().map_err(|_| anyhow!("the tracer panicked"))?).transpose()?;
-        let (usage, window_ns, forwarded) = window?;
+        let Window { usage, workers_ns, window_ns, forwarded } = window?;
         Ok(Measured {
             usage,
+            workers_ns,
             resident: resident?,
             window_ns,
             forwarded,
@@ -323,13 +332,21 @@ fn measure(bed: &Bed, setup: &Setup, plan: &Plan, sink: &Sink, core: (&Spinner, 
     })
 }
 
-fn watch(setup: &Setup, sink: &Sink, (spinner, pid): (&Spinner, i32)) -> Result<(Usage, [u64; 2], u64)> {
+struct Window {
+    usage: Usage,
+    workers_ns: Vec<u64>,
+    window_ns: [u64; 2],
+    forwarded: u64,
+}
+
+fn watch(setup: &Setup, sink: &Sink, (spinner, pid): (&Spinner, i32)) -> Result<Window> {
     std::thread::sleep(Duration::from_secs(setup.warm_up));
-    let (before, began) = (sink.rtp()?, mono_ns());
+    let (before, began, workers) = (sink.rtp()?, mono_ns(), cpu::workers_ns(pid)?);
     let meter = Meter::start(spinner, pid)?;
     std::thread::sleep(Duration::from_secs(setup.seconds));
     let usage = meter.stop()?;
-    Ok((usage, [began, mono_ns()], sink.rtp()? - before))
+    let workers_ns = cpu::workers_ns(pid)?.iter().map(|(name, ns)| ns - workers.get(name).unwrap_or(&0)).collect();
+    Ok(Window { usage, workers_ns, window_ns: [began, mono_ns()], forwarded: sink.rtp()? - before })
 }
 
 /// Until nothing has come for a while.

@@ -3,6 +3,7 @@
 
 mod memory;
 mod overload;
+mod workers;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -35,7 +36,8 @@ pub(crate) fn main(arguments: &Arguments) -> Result<bool> {
         "latency" => latency(arguments),
         "overload" => overload::overload(arguments),
         "memory" => memory::memory(arguments),
-        other => bail!("there is no workload {other:?}: webinar, meeting, rooms, audio, latency, overload, memory"),
+        "workers" => workers::workers(arguments),
+        other => bail!("there is no workload {other:?}: webinar, meeting, rooms, audio, latency, overload, memory, workers"),
     }
 }
 

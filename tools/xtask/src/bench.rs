@@ -87,6 +87,7 @@ const BENCHES: &[Bench] = &[
     scenario("latency", "one to one with a worker that never sleeps, five times (root)"),
     scenario("overload", "twice of what comes through: how much still does, how late, and how soon all is well (root)"),
     scenario("memory", "what the data plane has in memory for a listener, and for a participant with 24 videos (root)"),
+    scenario("workers", "one room on two workers, each with a core, as against one: CPU per packet (root)"),
     peers("peers", "CPU per forwarded packet beside Janus, rtpengine and floor programs, in the same bed (root)"),
     peers("handshakes", "joins per second of one core: WebSocket, offer and answer, ICE, DTLS (root)"),
     Bench {
