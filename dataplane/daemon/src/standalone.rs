@@ -20,8 +20,8 @@ use dataplane_table::{Plan, Table};
 
 use crate::clock::mono_ns;
 
-/// How often the flags are looked at.
-const LOOK: Duration = Duration::from_millis(20);
+/// How often the flags are looked at. Each look wakes a core: with 20 ms, 1.1 of the 14 ms of CPU that 1 → 1 takes a second.
+const LOOK: Duration = Duration::from_millis(200);
 const SECOND: Duration = Duration::from_secs(1);
 
 /// How a table is served.
