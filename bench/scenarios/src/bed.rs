@@ -5,6 +5,7 @@
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use bench_trafficgen::link::Link;
 use tools_netlab::netns::Namespace;
 use tools_netlab::process::run;
 
@@ -90,6 +91,14 @@ impl Bed {
         Ok(bed)
     }
 
+    /// The server's wire, for a generator: frames that it is given arrive as those do that have come by the publishers' sockets.
+    ///
+    /// # Errors
+    /// When not root.
+    pub fn link(&self) -> Result<Link> {
+        Link::open(self.sink.name(), SINK_INTERFACE, octets(SERVER_MAC))
+    }
+
     /// Frames that the server's wire has dropped: on the server's side when it sent, and on the sink's when it took them.
     ///
     /// # Errors
@@ -109,32 +118,61 @@ impl Bed {
     /// # Errors
     /// When the kernel refuses, or the thread is not found.
     pub fn place_napi(&self, napi: Napi) -> Result<()> {
-        let file = format!("/sys/class/net/{SINK_INTERFACE}/threaded");
-        let word = if matches!(napi, Napi::Thread(_)) { "1" } else { "0" };
-        run(self.sink.command("sh").args(["-c", &format!("echo {word} > {file}")])).context("threaded NAPI")?;
-        let Napi::Thread(cpu) = napi else { return Ok(()) };
-        let threads = napi_threads()?;
-        ensure!(!threads.is_empty(), "no kernel thread napi/{SINK_INTERFACE}-… is there");
-        for thread in threads {
-            run(Command::new("taskset").args(["-pc", &cpu.to_string(), &thread.to_string()]))?;
+        let Napi::Thread(cpu) = napi else { return thread_napi(&self.sink, SINK_INTERFACE, None).map(drop) };
+        for thread in thread_napi(&self.sink, SINK_INTERFACE, Some(cpu))? {
             // The generator waits by spinning on the same core: a wire does not wait for it.
             run(Command::new("renice").args(["-n", "-20", "-p", &thread.to_string()]))?;
         }
         Ok(())
     }
+
+    /// The server's packets are taken from its wire on its workers' core, and before anything else there, as behind a network
+    /// card that interrupts that core. After the server has attached its program.
+    ///
+    /// # Errors
+    /// When the kernel refuses, or the thread is not found.
+    pub fn place_server_napi(&self, cpu: usize) -> Result<()> {
+        for thread in thread_napi(&self.server, SERVER_INTERFACE, Some(cpu))? {
+            // Workers have priority 1 of this class.
+            run(Command::new("chrt").args(["-f", "-p", "2", &thread.to_string()]))?;
+        }
+        Ok(())
+    }
 }
 
-/// Process ids of the sink interface's NAPI threads.
-fn napi_threads() -> Result<Vec<u32>> {
+/// Has an interface's packets taken by kernel threads on a core, or by nobody's thread; the threads' ids.
+fn thread_napi(namespace: &Namespace, interface: &str, cpu: Option<usize>) -> Result<Vec<u32>> {
+    let (file, word) = (format!("/sys/class/net/{interface}/threaded"), u8::from(cpu.is_some()));
+    run(namespace.command("sh").args(["-c", &format!("echo {word} > {file}")])).context("threaded NAPI")?;
+    let Some(cpu) = cpu else { return Ok(Vec::new()) };
+    let threads = napi_threads(interface)?;
+    ensure!(!threads.is_empty(), "no kernel thread napi/{interface}-… is there");
+    for thread in &threads {
+        run(Command::new("taskset").args(["-pc", &cpu.to_string(), &thread.to_string()]))?;
+    }
+    Ok(threads)
+}
+
+/// Process ids of an interface's NAPI threads.
+fn napi_threads(interface: &str) -> Result<Vec<u32>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc")? {
         let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
         let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-        if name.starts_with(&format!("napi/{SINK_INTERFACE}-")) {
+        if name.starts_with(&format!("napi/{interface}-")) {
             found.push(pid);
         }
     }
     Ok(found)
+}
+
+/// The bytes of an Ethernet address.
+fn octets(mac: &str) -> [u8; 6] {
+    let mut octets = [0; 6];
+    for (octet, part) in octets.iter_mut().zip(mac.split(':')) {
+        *octet = u8::from_str_radix(part, 16).unwrap_or(0);
+    }
+    octets
 }
 
 /// One end of a wire: interface, its Ethernet address, its IPv4 address.

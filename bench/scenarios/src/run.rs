@@ -45,6 +45,9 @@ pub struct Setup {
     pub seconds: u64,
     /// Seconds after it in which the same is sent.
     pub cool_down: u64,
+    /// The publishers' packets go straight onto the server's wire, as so many do not fit through sockets, and are taken from it on
+    /// the server's core.
+    pub by_link: bool,
     /// Where the sink takes its packets.
     pub napi: Napi,
     /// Cores of the server.
@@ -67,6 +70,7 @@ impl Setup {
             warm_up: 2,
             seconds,
             cool_down: 0,
+            by_link: false,
             napi: Napi::Thread(OTHER_CPU),
             cpus: vec![SERVER_CPU],
             options: Vec::new(),
@@ -182,6 +186,9 @@ pub fn run(setup: &Setup) -> Result<Outcome> {
     let spinner = Spinner::start(SERVER_CPU)?;
     let (before, gap_before) = calibrate(&spinner)?;
     let mut server = start(&bed, setup, &table, &folder)?;
+    if setup.by_link {
+        bed.place_server_napi(SERVER_CPU)?;
+    }
     let measured = measure(&bed, setup, &plan, &sink, (&spinner, server.pid()));
     let _ = server.end(Duration::from_secs(5));
     let log = server.log_text();
@@ -303,7 +310,10 @@ struct Measured {
 
 fn measure(bed: &Bed, setup: &Setup, plan: &Plan, sink: &Sink, core: (&Spinner, i32)) -> Result<Measured> {
     let (stop, done, count) = (AtomicBool::new(false), AtomicBool::new(false), AtomicU64::new(0));
-    let sender = bed.generator.inside(|| Sender::open(plan, &setup.media))?;
+    let mut sender = bed.generator.inside(|| Sender::open(plan, &setup.media))?;
+    if setup.by_link {
+        sender = sender.through(bed.link()?)?;
+    }
     let verifier = bed.sink.inside(|| Verifier::open(plan, setup.sample_stride))?;
     std::thread::scope(|scope| {
         let checking = scope.spawn(|| verifier.run(&done));

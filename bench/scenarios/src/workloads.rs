@@ -120,7 +120,7 @@ fn meeting(arguments: &Arguments) -> Result<bool> {
     let people = arguments.people.unwrap_or(25);
     let mut table = call(arguments, people, true)?;
     table.receivers.push(receivers(people, 1, true)?);
-    beside_webinar("meeting", arguments, table, people * people.saturating_sub(1))
+    beside_webinar("meeting", arguments, table, people * people.saturating_sub(1), false)
 }
 
 /// Many rooms of a few people, as against a webinar that forwards the same number of packets.
@@ -128,16 +128,18 @@ fn rooms(arguments: &Arguments) -> Result<bool> {
     let (rooms, people) = (arguments.rooms.unwrap_or(200), arguments.people.unwrap_or(3));
     let mut table = call(arguments, rooms * people, true)?;
     table.receivers.push(receivers(rooms * people, rooms, true)?);
-    beside_webinar("rooms", arguments, table, rooms * people * people.saturating_sub(1))
+    beside_webinar("rooms", arguments, table, rooms * people * people.saturating_sub(1), true)
 }
 
-/// Runs a table, and before and after it a webinar with as many forwarded tracks.
-fn beside_webinar(name: &str, arguments: &Arguments, table: Table, listeners: u32) -> Result<bool> {
+/// Runs a table, and before and after it a webinar with as many forwarded tracks; `by_link`: all with the generator that has room
+/// for so many publishers, who began whenever they came.
+fn beside_webinar(name: &str, arguments: &Arguments, table: Table, listeners: u32, by_link: bool) -> Result<bool> {
     let mut webinar = call(arguments, 1, true)?;
     webinar.receivers.push(receivers(listeners, 1, false)?);
     let (seconds, programs) = (arguments.seconds.unwrap_or(10), programs(arguments)?);
-    let setup = Setup { sample_stride: 10, ..Setup::new(table, seconds, &programs) };
-    let webinar = Setup::new(webinar, seconds, &programs);
+    let mut setup = Setup { sample_stride: 10, by_link, ..Setup::new(table, seconds, &programs) };
+    setup.media.has_random_phases = by_link;
+    let webinar = Setup { by_link, ..Setup::new(webinar, seconds, &programs) };
     let mut report = begin(name, &setup);
     heading();
     let before = run(&webinar)?;

@@ -16,19 +16,24 @@
 //! | [`recording`] | recorded RTP from pcap and pcapng files, to be sent again |
 //! | [`impairment`] | which packets are lost, and which leave behind later ones |
 //! | [`sender`] | sends, counts, notes probes, writes pcap |
-//! | [`session`] | SRTP by `webrtc-srtp` |
+//! | [`link`] | frames onto a wire, where there are more publishers than sockets can be fed |
+//! | [`cipher`] | SRTP by a cipher library, for what is sent |
+//! | [`session`] | SRTP by `webrtc-srtp`, for what is received |
 //!
 //! Its counts are what a measurement compares with: it must never count a packet that the kernel did not take.
 #![forbid(unsafe_code)]
 
 mod capture;
+pub mod cipher;
 mod feedback;
 pub mod impairment;
+pub mod link;
 pub mod media;
 pub mod options;
 pub mod payload;
 pub mod recording;
 pub mod sender;
+mod sent;
 pub mod session;
 mod source;
 

@@ -33,6 +33,8 @@ pub struct Options {
     pub surge: Option<Surge>,
     /// Payloads and times from a recording, in place of [`Options::video`] and [`Options::audio`].
     pub recordings: Option<Recordings>,
+    /// Each track begins at a random place of its rhythm, as people do who come one by one; else all of them evenly spread.
+    pub has_random_phases: bool,
     /// Where what is random begins.
     pub seed: u64,
 }
@@ -50,6 +52,7 @@ impl Default for Options {
             temporal_layers: 1,
             surge: None,
             recordings: None,
+            has_random_phases: false,
             seed: 1,
         }
     }

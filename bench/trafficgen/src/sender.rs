@@ -8,18 +8,21 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use dataplane_table::Plan;
 use tools_netlab::random::Random;
 use webrtc_srtp::context::Context;
 
 use crate::capture::Capture;
+use crate::cipher::{Cipher, Place};
 use crate::feedback::wanted_keyframes;
 use crate::impairment::{Dice, Fate};
+use crate::link::{self, Link};
 use crate::mono_ns;
 pub use crate::options::Options;
+pub use crate::sent::{Probe, Sent};
 use crate::session::{self, End};
-use crate::source::Source;
+use crate::source::{RTP_HEAD, Source};
 
 /// Below this, waiting is spinning: a sleep may take that much longer.
 const SPIN_NS: u64 = 80_000;
@@ -28,60 +31,12 @@ const LATE_NS: u64 = 5_000_000;
 /// How far ahead the numbers of an encoder begin that has started again: beyond any reordering (RFC 3550 A.1 has 3000), and so
 /// little that both ends still agree on the roll-over count (RFC 3711 §3.3.1 has 2^15).
 const JUMP: (u64, u64) = (4000, 16_000);
-
-/// A packet whose send time is known.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Probe {
-    /// Of video.
-    pub is_video: bool,
-    /// From 1 to 600.
-    pub id: u32,
-    /// When it was given to the kernel, monotonic ns.
-    pub sent_ns: u64,
-}
-
-/// What was sent.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Sent {
-    /// Packets of each track of each publisher, that the kernel took.
-    pub packets: Vec<Vec<u64>>,
-    /// Packets that the kernel refused.
-    pub refused: u64,
-    /// Frames, or parts of one, that left more than 5 ms after they were due: the generator itself was held up.
-    pub late: u64,
-    /// Packets that were numbered and not sent, because a loss was asked for.
-    pub lost: u64,
-    /// Packets that left behind later ones, because that was asked for.
-    pub reordered: u64,
-    /// Keyframes that the server has asked for, and that cameras have sent for that.
-    pub keyframes_asked: u64,
-    /// Times that a track began again after a pause.
-    pub restarts: u64,
-    /// When the first packets were due, monotonic ns.
-    pub began_ns: u64,
-    /// Probes, in order.
-    pub probes: Vec<Probe>,
-    /// Why the pcap file that was asked for is not whole.
-    pub capture_error: Option<String>,
-}
-
-impl Sent {
-    /// Packets of all tracks.
-    #[must_use]
-    pub fn total(&self) -> u64 {
-        self.packets.iter().flatten().sum()
-    }
-
-    fn count(&mut self, publisher: usize, track: usize) {
-        if let Some(packets) = self.packets.get_mut(publisher).and_then(|tracks| tracks.get_mut(track)) {
-            *packets += 1;
-        }
-    }
-}
+/// Places in a track's rhythm at which it may begin.
+const PHASES: u64 = 1 << 20;
 
 struct Leg {
     socket: UdpSocket,
-    session: Context,
+    cipher: Cipher,
     /// What the server says back.
     back: Context,
     remote: SocketAddr,
@@ -96,6 +51,7 @@ struct Lane {
 }
 
 /// A packet that is ready to leave.
+#[derive(Default)]
 struct Parcel {
     sealed: Vec<u8>,
     /// Empty where nobody wants to see it.
@@ -112,6 +68,11 @@ pub struct Sender {
     random: Random,
     last_probe: [u32; 2],
     capture: Option<Capture>,
+    link: Option<Link>,
+    /// What waits at the link: whose it is, and the probe that it begins.
+    linked: Vec<(usize, Option<u32>)>,
+    /// The packet that is being made.
+    parcel: Parcel,
 }
 
 impl Sender {
@@ -132,16 +93,19 @@ impl Sender {
             random: Random::new(options.seed),
             last_probe: [0; 2],
             capture: None,
+            link: None,
+            linked: Vec::with_capacity(link::BATCH),
+            parcel: Parcel::default(),
         };
         let count = plan.tracks().max(1) as u64;
         for (publisher, entry) in plan.publishers.iter().enumerate() {
             let socket = UdpSocket::bind(entry.remote).with_context(|| format!("bind {}", entry.remote))?;
             socket.connect(plan.server).with_context(|| format!("connect {}", plan.server))?;
             socket.set_nonblocking(true)?;
-            let session = session::open(plan.cipher, &entry.keys, End::ToServer)?;
+            let cipher = Cipher::new(plan.cipher, &entry.keys.rx_key, &entry.keys.rx_salt)?;
             let back = session::open(plan.cipher, &entry.keys, End::FromServer)?;
             let remote = socket.local_addr()?;
-            sender.legs.push(Leg { socket, session, back, remote });
+            sender.legs.push(Leg { socket, cipher, back, remote });
             let (mut of_medium, mut first_picture) = ([0_usize; 2], None);
             for (track, entry) in entry.tracks.iter().enumerate() {
                 let Some(nth) = of_medium.get_mut(usize::from(!entry.is_video())) else { continue };
@@ -152,7 +116,9 @@ impl Sender {
                 if entry.is_video() && !options.encodings_bps.is_empty() {
                     turn = *first_picture.get_or_insert(turn);
                 }
-                source.begin_after((turn, count));
+                let is_random = options.has_random_phases;
+                let phase = if is_random { (sender.random.below(PHASES), PHASES) } else { (turn, count) };
+                source.begin_after(phase);
                 let dice = Dice::new(options.impairment, sender.random.next_u64());
                 sender.lanes.push(Lane { source, dice, waiting: Vec::new() });
             }
@@ -167,6 +133,19 @@ impl Sender {
     pub fn capture_to(&mut self, path: &Path) -> Result<()> {
         self.capture = Some(Capture::create(path)?);
         Ok(())
+    }
+
+    /// Sends by a wire instead of the publishers' sockets, and writes none of it to a pcap file.
+    ///
+    /// # Errors
+    /// When an address is not one of IPv4.
+    pub fn through(mut self, link: Link) -> Result<Self> {
+        ensure!(
+            self.legs.iter().map(|leg| leg.remote).chain([self.server]).all(|address| address.is_ipv4()),
+            "a link has no headers of IPv6"
+        );
+        self.link = Some(link);
+        Ok(self)
     }
 
     /// Sends until `stop` is set; `count` always says how many packets have left.
@@ -186,7 +165,11 @@ impl Sender {
                 due.push(Reverse((resumes_ns, at)));
                 continue;
             }
-            if !wait_until(began + due_ns, stop) {
+            let is_shared = self.link.is_some();
+            if is_shared && began + due_ns > mono_ns() {
+                self.flush(count, &mut sent);
+            }
+            if !wait_until(began + due_ns, is_shared, stop) {
                 break;
             }
             self.listen(at, &mut sent);
@@ -196,6 +179,7 @@ impl Sender {
         for at in 0..self.lanes.len() {
             self.release(at, u32::MAX, count, &mut sent);
         }
+        self.flush(count, &mut sent);
         if let Some(Err(error)) = self.capture.map(Capture::finish) {
             sent.capture_error = Some(format!("{error:#}"));
         }
@@ -235,24 +219,23 @@ impl Sender {
     /// Sends the packets of a track that are due at the same time; when the next ones are.
     fn send_group(&mut self, at: usize, due_ns: u64, count: &AtomicU64, sent: &mut Sent) -> u64 {
         loop {
-            let (Some(lane), is_seen) = (self.lanes.get_mut(at), self.capture.is_some()) else { return u64::MAX };
-            let last_probe = &mut self.last_probe[usize::from(!lane.source.entry.is_video())];
-            let mut plain = Vec::new();
-            let probe = lane.source.next(&mut plain, last_probe).probe;
-            let next_ns = lane.source.due_ns();
-            let sealed = self.legs.get_mut(lane.source.publisher).and_then(|leg| leg.session.encrypt_rtp(&plain).ok());
-            match (lane.dice.roll(), sealed) {
-                (_, None) => sent.refused += 1,
-                (Fate::Lost, _) => sent.lost += 1,
-                (Fate::Waits(packets), Some(sealed)) => {
+            let Some(fate) = self.make(at) else { return u64::MAX };
+            let next_ns = self.lanes.get(at).map_or(u64::MAX, |lane| lane.source.due_ns());
+            match fate {
+                None => sent.refused += 1,
+                Some(Fate::Lost) => sent.lost += 1,
+                Some(Fate::Waits(packets)) => {
                     sent.reordered += 1;
-                    let plain = if is_seen { plain } else { Vec::new() };
                     // The packet itself is not behind itself.
-                    lane.waiting.push((packets + 1, Parcel { sealed: sealed.into(), plain, probe }));
+                    let parcel = (packets + 1, std::mem::take(&mut self.parcel));
+                    if let Some(lane) = self.lanes.get_mut(at) {
+                        lane.waiting.push(parcel);
+                    }
                 }
-                (Fate::Leaves, Some(sealed)) => {
-                    let plain = if is_seen { plain } else { Vec::new() };
-                    self.ship(at, &Parcel { sealed: sealed.into(), plain, probe }, count, sent);
+                Some(Fate::Leaves) => {
+                    let parcel = std::mem::take(&mut self.parcel);
+                    self.ship(at, &parcel, count, sent);
+                    self.parcel = parcel;
                 }
             }
             self.release(at, 1, count, sent);
@@ -260,6 +243,23 @@ impl Sender {
                 return next_ns;
             }
         }
+    }
+
+    /// Makes the next packet of a track, sealed, and what becomes of it; no fate where it could not be sealed.
+    fn make(&mut self, at: usize) -> Option<Option<Fate>> {
+        let lane = self.lanes.get_mut(at)?;
+        let leg = self.legs.get(lane.source.publisher)?;
+        let Parcel { sealed, plain, probe } = &mut self.parcel;
+        let next = lane.source.next(sealed, &mut self.last_probe[usize::from(!lane.source.entry.is_video())]);
+        *probe = next.probe;
+        plain.clear();
+        if self.capture.is_some() {
+            plain.extend_from_slice(sealed);
+        }
+        sealed.resize(sealed.len() + leg.cipher.tag_len(), 0);
+        let place = Place { ssrc: lane.source.entry.ssrc, index: next.index, header: RTP_HEAD };
+        let fate = lane.dice.roll();
+        Some(leg.cipher.seal(place, sealed).ok().map(|()| fate))
     }
 
     /// So many packets have passed those that wait; who has waited enough leaves.
@@ -276,6 +276,18 @@ impl Sender {
     fn ship(&mut self, at: usize, parcel: &Parcel, count: &AtomicU64, sent: &mut Sent) {
         let Some(source) = self.lanes.get(at).map(|lane| &lane.source) else { return };
         let Some(leg) = self.legs.get(source.publisher) else { return };
+        if let (Some(link), SocketAddr::V4(from), SocketAddr::V4(to)) = (&mut self.link, leg.remote, self.server) {
+            let has_room = link.push(from, to, &parcel.sealed);
+            if has_room {
+                self.linked.push((at, parcel.probe));
+            } else {
+                sent.refused += 1;
+            }
+            if self.linked.len() == link::BATCH {
+                self.flush(count, sent);
+            }
+            return;
+        }
         if let Some(id) = parcel.probe {
             sent.probes.push(Probe { is_video: source.entry.is_video(), id, sent_ns: mono_ns() });
         }
@@ -291,10 +303,27 @@ impl Sender {
             self.capture = None;
         }
     }
+
+    /// Gives the kernel what waits at the link.
+    fn flush(&mut self, count: &AtomicU64, sent: &mut Sent) {
+        let Some(link) = self.link.as_mut().filter(|_| !self.linked.is_empty()) else { return };
+        let (sent_ns, taken) = (mono_ns(), link.flush());
+        for ((at, probe), is_taken) in self.linked.drain(..).zip(taken) {
+            let Some(source) = self.lanes.get(at).map(|lane| &lane.source) else { continue };
+            if !is_taken {
+                sent.refused += 1;
+                continue;
+            }
+            sent.probes.extend(probe.map(|id| Probe { is_video: source.entry.is_video(), id, sent_ns }));
+            sent.count(source.publisher, source.track);
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
 }
 
-/// Waits; false where it was told to stop meanwhile.
-fn wait_until(due_ns: u64, stop: &AtomicBool) -> bool {
+/// Waits, and lets others have the core where it `is_shared` with those who take the packets up: whose packets are this dense
+/// never sleeps. False where it was told to stop meanwhile.
+fn wait_until(due_ns: u64, is_shared: bool, stop: &AtomicBool) -> bool {
     loop {
         if stop.load(Ordering::Relaxed) {
             return false;
@@ -305,6 +334,8 @@ fn wait_until(due_ns: u64, stop: &AtomicBool) -> bool {
         }
         if left > SPIN_NS {
             std::thread::sleep(Duration::from_nanos((left - SPIN_NS / 2).min(20_000_000)));
+        } else if is_shared {
+            std::thread::yield_now();
         } else {
             std::hint::spin_loop();
         }
@@ -315,7 +346,6 @@ fn wait_until(due_ns: u64, stop: &AtomicBool) -> bool {
 mod tests {
     use super::*;
     use crate::payload;
-    use crate::source::RTP_HEAD;
     use dataplane_table::Table;
 
     #[test]

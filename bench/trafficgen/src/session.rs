@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! SRTP sessions by `webrtc-srtp`: other code than the server's, so that each checks the other.
+//! SRTP sessions by `webrtc-srtp`, for what the server sends: other code than the server's, so that each checks the other.
 
 use anyhow::{Context as _, Result};
 use dataplane_table::{Cipher, Keys};

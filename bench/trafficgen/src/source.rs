@@ -18,6 +18,8 @@ pub(crate) const RTP_HEAD: usize = 12;
 pub(crate) struct Next {
     /// The id of the probe that begins with it.
     pub(crate) probe: Option<u32>,
+    /// Its number with the roll-over counter in front (RFC 3711 §3.3.1).
+    pub(crate) index: u64,
 }
 
 /// A track.
@@ -28,7 +30,7 @@ pub(crate) struct Source {
     script: Script,
     /// Packets so far.
     number: u64,
-    seq: u16,
+    index: u64,
     timestamp: u32,
 }
 
@@ -74,7 +76,7 @@ impl Source {
             None => Script::Synthetic(Synthetic::new(shape, options, entry)),
         };
         let (publisher, track) = at;
-        Self { publisher, track, entry, script, number: 0, seq: options.first_seq, timestamp: entry.ssrc }
+        Self { publisher, track, entry, script, number: 0, index: options.first_seq.into(), timestamp: entry.ssrc }
     }
 
     /// Sends its first packet after such a share of its own rhythm: not all cameras take their pictures at once.
@@ -98,7 +100,7 @@ impl Source {
 
     /// Leaves out what is due before `until_ns` and goes on with a keyframe, and numbers that are `jump` ahead.
     pub(crate) fn pause(&mut self, until_ns: u64, jump: u16) {
-        self.seq = self.seq.wrapping_add(jump);
+        self.index += u64::from(jump);
         match &mut self.script {
             Script::Synthetic(synthetic) => {
                 let frames = synthetic.skip(until_ns);
@@ -127,7 +129,8 @@ impl Source {
 
     /// Writes the next packet and moves on.
     pub(crate) fn next(&mut self, plain: &mut Vec<u8>, last_probe: &mut u32) -> Next {
-        let (entry, seq) = (self.entry, self.seq);
+        let (entry, index) = (self.entry, self.index);
+        let seq = u16::try_from(index & 0xffff).unwrap_or(0);
         let probe = match &mut self.script {
             Script::Synthetic(synthetic) => {
                 let step = synthetic.step(entry.clock_rate, last_probe);
@@ -156,8 +159,8 @@ impl Source {
             }
         };
         self.number += 1;
-        self.seq = self.seq.wrapping_add(1);
-        Next { probe }
+        self.index += 1;
+        Next { probe, index }
     }
 }
 

@@ -80,6 +80,12 @@ impl PacketSocket {
         })
     }
 
+    /// The interface's own address.
+    #[must_use]
+    pub const fn hardware_address(&self) -> [u8; 6] {
+        self.hardware_address
+    }
+
     /// Takes one waiting frame into `buffer`: its length and direction, or `None` when none waits.
     ///
     /// # Errors

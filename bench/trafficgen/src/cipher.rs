@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! SRTP with a cipher library as anyone would write it: AES-GCM (RFC 7714) and AES-CM with HMAC-SHA1-80 (RFC 3711), keys
-//! expanded once, one call per packet. It must never share code with the server's own kernels: it is what they are held
-//! against.
+//! expanded once, one call per packet. It must never share code with the server's own kernels: publishers use it, and floor
+//! programs, which the server is held against.
 
 use anyhow::{Result, anyhow, ensure};
 use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
