@@ -11,6 +11,7 @@
 mod clock;
 mod fast_path;
 mod gate;
+mod gather;
 mod latency;
 mod memory;
 mod patience;
