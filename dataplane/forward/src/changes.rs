@@ -22,7 +22,7 @@ use crate::keys;
 use crate::objects::NONE;
 use crate::objects::egress::Egress;
 use crate::objects::ingress::Ingress;
-use crate::objects::leg::Leg;
+use crate::objects::leg::{Leg, flows_of};
 use crate::receive::recorder::Recorder;
 use crate::worker::{Now, Source, Worker};
 
@@ -145,9 +145,8 @@ impl Worker {
         let slot = self.legs.insert(leg).ok()?;
         *self.leg_at.get_mut(transport.index())? = slot.saturating_add(1);
         self.update_leg(slot, &intent);
-        let flows: [_; dataplane_abi::limits::PATHS] =
-            self.legs.get(slot).map_or([None; dataplane_abi::limits::PATHS], |leg| leg.paths.map(|path| path.flow));
-        for flow in flows.into_iter().flatten() {
+        let segment = Arc::clone(&self.segment);
+        for flow in segment.transport(transport.slot).into_iter().flat_map(flows_of) {
             self.admit(flow, None, transport, now);
         }
         let mut track = self.tracks_of.first(transport.slot);
@@ -188,8 +187,8 @@ impl Worker {
     /// A recorder for a leg that sends media and has agreed on transport-cc.
     fn begin_recorder(&mut self, leg_slot: u32) {
         let Some(leg) = self.legs.get_mut(leg_slot) else { return };
-        if leg.has_ingress && leg.flags & transport_flags::TRANSPORT_CC != 0 && leg.recorder.is_none() {
-            leg.recorder = self.recorders.insert(Recorder::new()).ok();
+        if leg.has_ingress && leg.flags & transport_flags::TRANSPORT_CC != 0 && leg.recorder == NONE {
+            leg.recorder = self.recorders.insert(Recorder::new()).unwrap_or(NONE);
         }
     }
 
@@ -210,13 +209,13 @@ impl Worker {
     }
 
     fn remove_transport(&mut self, slot: u32) {
-        let Some(door) = self.doors.remove(slot) else { return };
-        let is_owner = self.leg_of(door.transport).is_some();
-        for used in door.flows.into_iter().flatten() {
-            self.forget_flow(used.flow, door.transport, is_owner);
+        let Some((transport, flows)) = self.doors.remove(slot) else { return };
+        let is_owner = self.leg_of(transport).is_some();
+        for flow in flows.into_iter().flatten() {
+            self.forget_flow(flow, transport, is_owner);
         }
         self.count(|counters| counters.flows.store(self.flows.len() as u64, Ordering::Relaxed));
-        let Some(leg) = self.leg_of(door.transport) else { return };
+        let Some(leg) = self.leg_of(transport) else { return };
         let mut track = self.tracks_of.first(slot);
         while let Some(at) = track {
             track = self.tracks_of.after(at);
@@ -229,8 +228,8 @@ impl Worker {
         }
         if let Some(leg) = self.legs.remove(leg) {
             self.media_keys.remove(leg.media_keys);
-            leg.recorder.map(|recorder| self.recorders.remove(recorder));
-            for path in leg.paths.into_iter().filter_map(|path| path.slot) {
+            self.recorders.remove(leg.recorder);
+            for path in leg.paths.into_iter().flatten() {
                 self.closed_paths.push(path);
             }
         }
@@ -238,7 +237,7 @@ impl Worker {
             *place = 0;
         }
         if let Some(durable) = self.segment.transport(slot)
-            && durable.owner.load(Ordering::Relaxed) == self.owner_word(door.transport)
+            && durable.owner.load(Ordering::Relaxed) == self.owner_word(transport)
         {
             publish::store_u32(&durable.generation, 0);
             publish::store_u64(&durable.owner, 0);
@@ -432,7 +431,7 @@ impl Worker {
             self.refuse();
             return;
         }
-        let mut egress = Egress::new(subscription, leg, intent, now.mono_ns);
+        let mut egress = Egress::new(subscription, leg, intent);
         let first = self.next_random() & FIRST_SEQ_MASK;
         let first_rtx = self.next_random() & FIRST_SEQ_MASK;
         if let Some(durable) = self.segment.egress(subscription.slot) {

@@ -8,6 +8,7 @@ use dataplane_abi::limits::PATHS;
 
 use crate::hold::map::FixedMap;
 use crate::hold::slab::Slab;
+use crate::objects::NONE;
 
 /// The flow map is told of a flow again with a check that comes this long after the last time.
 const TELL_AGAIN_NS: u64 = 1_000_000_000;
@@ -17,12 +18,12 @@ type UfragKey = [u8; 16];
 
 /// A flow that was admitted for a transport.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Used {
-    pub(crate) flow: FlowKey,
+struct Used {
+    flow: FlowKey,
     /// When a check used it last.
     used_ns: u64,
-    /// When the flow map was told last.
-    told_ns: Option<u64>,
+    /// When the flow map was told last; 0 = never.
+    told_ns: u64,
 }
 
 /// A transport seen from outside: enough to find the credential that a check names.
@@ -30,51 +31,22 @@ pub(crate) struct Door {
     pub(crate) transport: TransportRef,
     /// Our user fragments as keys of `by_ufrag`; the credentials themselves are read from intent, with each check.
     ufrags: [Option<UfragKey>; 2],
-    /// Flows that this worker admitted for the transport.
-    pub(crate) flows: [Option<Used>; PATHS],
+    /// Slots of the flows that this worker admitted for the transport.
+    flows: [u32; PATHS],
 }
 
 impl Door {
-    /// Notes that a check used a flow at `now_ns`. The flow that has to go for it: `replaced` where the owner's path table
-    /// says so, else the least recently used one where there is no room.
-    pub(crate) fn use_flow(&mut self, flow: FlowKey, replaced: Option<FlowKey>, now_ns: u64) -> Option<FlowKey> {
-        let place_of = |flows: &[Option<Used>; PATHS], wanted: FlowKey| {
-            flows.iter().position(|kept| kept.is_some_and(|kept| kept.flow == wanted))
-        };
-        let replaced = replaced.and_then(|replaced| place_of(&self.flows, replaced));
-        if let Some(kept) = place_of(&self.flows, flow).and_then(|at| self.flows.get_mut(at)?.as_mut()) {
-            kept.used_ns = now_ns;
-            return self.flows.get_mut(replaced?)?.take().map(|before| before.flow);
-        }
-        let free = || self.flows.iter().position(Option::is_none);
-        let oldest =
-            || (0..PATHS).min_by_key(|at| self.flows.get(*at).copied().flatten().map_or(0, |kept| kept.used_ns));
-        let at = replaced.or_else(free).or_else(oldest)?;
-        let before = self.flows.get_mut(at)?.replace(Used { flow, used_ns: now_ns, told_ns: None });
-        before.map(|before| before.flow)
-    }
-
     /// Whether the credentials of before an ICE restart are still there.
     pub(crate) fn has_previous(&self) -> bool {
         matches!(self.ufrags, [_, Some(_)])
-    }
-
-    /// Whether the flow map is to be told of a flow, now.
-    pub(crate) fn is_telling_due(&mut self, flow: &FlowKey, now_ns: u64) -> bool {
-        let kept = self.flows.iter_mut().flatten().find(|kept| kept.flow == *flow);
-        let Some(kept) =
-            kept.filter(|kept| kept.told_ns.is_none_or(|told| now_ns.saturating_sub(told) >= TELL_AGAIN_NS))
-        else {
-            return false;
-        };
-        kept.told_ns = Some(now_ns);
-        true
     }
 }
 
 /// All doors of a worker.
 pub(crate) struct Doors {
     doors: Slab<Door>,
+    /// Most transports have one of the four that they may have.
+    used: Slab<Used>,
     door_at: Vec<u32>,
     /// Our user fragment → (door, credential).
     by_ufrag: FixedMap<UfragKey, u32>,
@@ -84,6 +56,7 @@ impl Doors {
     pub(crate) fn new(transports: usize, seed: u64) -> Self {
         Self {
             doors: Slab::new(transports),
+            used: Slab::new(transports.saturating_mul(PATHS)),
             door_at: vec![0; transports],
             by_ufrag: FixedMap::new(transports.saturating_mul(2), seed),
         }
@@ -97,9 +70,48 @@ impl Doors {
         self.doors.get(self.slot_of(transport_slot)?)
     }
 
-    pub(crate) fn get_mut(&mut self, transport_slot: u32) -> Option<&mut Door> {
+    /// Notes that a check used a flow at `now_ns`. The flow that has to go for it: `replaced` where the owner's path table
+    /// says so, else the least recently used one where there is no room.
+    pub(crate) fn use_flow(
+        &mut self,
+        transport_slot: u32,
+        flow: FlowKey,
+        replaced: Option<FlowKey>,
+        now_ns: u64,
+    ) -> Option<FlowKey> {
         let slot = self.slot_of(transport_slot)?;
-        self.doors.get_mut(slot)
+        let Self { doors, used, .. } = self;
+        let flows = &mut doors.get_mut(slot)?.flows;
+        let place_of = |flows: &[u32; PATHS], used: &Slab<Used>, wanted: FlowKey| {
+            flows.iter().position(|kept| used.get(*kept).is_some_and(|kept| kept.flow == wanted))
+        };
+        let replaced = replaced.and_then(|replaced| place_of(flows, used, replaced));
+        let known = place_of(flows, used, flow).and_then(|at| flows.get(at)).copied();
+        if let Some(kept) = known.and_then(|known| used.get_mut(known)) {
+            kept.used_ns = now_ns;
+            let before = std::mem::replace(flows.get_mut(replaced?)?, NONE);
+            return used.remove(before).map(|before| before.flow);
+        }
+        let free = || flows.iter().position(|kept| *kept == NONE);
+        let age = |at: &usize| flows.get(*at).and_then(|kept| used.get(*kept)).map_or(0, |kept| kept.used_ns);
+        let oldest = || (0..PATHS).min_by_key(age);
+        let at = replaced.or_else(free).or_else(oldest)?;
+        let place = flows.get_mut(at)?;
+        let before = used.remove(*place);
+        *place = used.insert(Used { flow, used_ns: now_ns, told_ns: 0 }).unwrap_or(NONE);
+        before.map(|before| before.flow)
+    }
+
+    /// Whether the flow map is to be told of a flow, now.
+    pub(crate) fn is_telling_due(&mut self, transport_slot: u32, flow: &FlowKey, now_ns: u64) -> bool {
+        let flows = self.get(transport_slot).map_or([NONE; PATHS], |door| door.flows);
+        let known = flows.into_iter().find(|kept| self.used.get(*kept).is_some_and(|kept| kept.flow == *flow));
+        let Some(kept) = known.and_then(|known| self.used.get_mut(known)) else { return false };
+        let is_due = kept.told_ns == 0 || now_ns.saturating_sub(kept.told_ns) >= TELL_AGAIN_NS;
+        if is_due {
+            kept.told_ns = now_ns.max(1);
+        }
+        is_due
     }
 
     /// Whose check this is.
@@ -118,7 +130,7 @@ impl Doors {
         let slot = match self.slot_of(transport.slot) {
             Some(slot) => slot,
             None => {
-                let door = Door { transport, ufrags, flows: [None; PATHS] };
+                let door = Door { transport, ufrags, flows: [NONE; PATHS] };
                 let Ok(slot) = self.doors.insert(door) else { return false };
                 if let Some(place) = self.door_at.get_mut(transport.slot as usize) {
                     *place = slot.saturating_add(1);
@@ -141,13 +153,15 @@ impl Doors {
         }
     }
 
-    pub(crate) fn remove(&mut self, transport_slot: u32) -> Option<Door> {
+    /// The transport whose door it was, and the flows that were admitted for it.
+    pub(crate) fn remove(&mut self, transport_slot: u32) -> Option<(TransportRef, [Option<FlowKey>; PATHS])> {
         self.forget_ufrags(transport_slot);
         let slot = self.slot_of(transport_slot)?;
         if let Some(place) = self.door_at.get_mut(transport_slot as usize) {
             *place = 0;
         }
-        self.doors.remove(slot)
+        let door = self.doors.remove(slot)?;
+        Some((door.transport, door.flows.map(|kept| self.used.remove(kept).map(|kept| kept.flow))))
     }
 }
 
@@ -259,12 +273,22 @@ mod tests {
     #[test]
     fn a_fifth_flow_takes_the_place_of_the_least_recently_used_one() {
         let flow = |port| FlowKey { remote_port: port, ..FlowKey::default() };
-        let mut door = Door { transport: TransportRef::at(1, 1), ufrags: [None; 2], flows: [None; PATHS] };
+        let mut doors = Doors::new(2, 3);
+        assert!(doors.upsert(TransportRef::at(1, 1), &[credential(b"some"), Credential::zeroed()]));
         for (at, port) in [(1, 1), (2, 2), (3, 3), (4, 4), (5, 1)] {
-            assert_eq!(door.use_flow(flow(port), None, at), None);
+            assert_eq!(doors.use_flow(1, flow(port), None, at), None);
         }
-        assert_eq!(door.use_flow(flow(5), None, 6), Some(flow(2)));
-        assert_eq!(door.use_flow(flow(6), Some(flow(1)), 7), Some(flow(1)), "the owner's table decides");
+        assert_eq!(doors.use_flow(1, flow(5), None, 6), Some(flow(2)));
+        assert_eq!(doors.use_flow(1, flow(6), Some(flow(1)), 7), Some(flow(1)), "the owner's table decides");
+        assert_eq!(doors.used.len(), PATHS);
+        assert_eq!(doors.use_flow(1, flow(5), Some(flow(6)), 8), Some(flow(6)), "known, and another one goes");
+        let second = 1_000_000_000;
+        let told = [0, 1, second, second + 1].map(|at| doors.is_telling_due(1, &flow(5), at));
+        assert_eq!(told, [true, false, false, true]);
+        assert!(!doors.is_telling_due(1, &flow(6), 9), "it went");
+        let flows = doors.remove(1).map(|(_, flows)| flows.map(|flow| flow.map(|flow| flow.remote_port)));
+        assert_eq!(flows, Some([None, Some(5), Some(3), Some(4)]));
+        assert_eq!(doors.used.len(), 0);
     }
 
     #[test]

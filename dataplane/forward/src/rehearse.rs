@@ -17,6 +17,7 @@ use dataplane_shm::Segment;
 use crate::counting::read;
 use crate::hold::slab::Slab;
 use crate::objects::cohort::{Cohort, Current};
+use crate::objects::leg::flow_at;
 use crate::objects::numbers::Intervals;
 use crate::receive::classify::Fate;
 use crate::send::head::Heads;
@@ -103,7 +104,7 @@ impl Worker {
         let (leg_slot, pt) = (ingress.leg, ingress.pt);
         let durable = segment.ingress(ingress.id)?;
         let leg = self.legs.get(leg_slot)?;
-        let flow = leg.paths.get(leg.active()?)?.flow?;
+        let flow = flow_at(segment.transport(leg.transport.slot)?, leg.active()?)?;
         // As a packet is looked up.
         let transport = self.flows.get(&flow)?;
         let source = self.sources.get(&(transport.slot, heard.ssrc))?;

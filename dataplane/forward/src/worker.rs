@@ -31,6 +31,7 @@ use crate::receive::missing::Missing;
 use crate::receive::recorder::Recorder;
 use crate::receive::stun::Reply;
 use crate::rehearse::Rehearsal;
+use crate::send::catchup::CatchUp;
 use crate::send::head::Heads;
 use crate::send::lanes::Lanes;
 use crate::send::rtx::RtxRequest;
@@ -43,6 +44,7 @@ const BYES: usize = 1024;
 const RTX_REQUESTS: usize = 4096;
 /// Egress streams that read with a cursor of their own.
 const CATCHING_UP: usize = 4096;
+const _: () = assert!(CATCHING_UP < u16::MAX as usize);
 /// Transports whose packets a worker records for transport-cc.
 const RECORDERS: usize = 512;
 
@@ -140,8 +142,9 @@ pub struct Worker {
     pub(crate) catching_up: Queue<u32>,
     /// Those of them that had all they may get, in the last tile.
     pub(crate) paced: usize,
-    /// Slots of egress streams that are in `catching_up`, whoever has the slot: a stream that goes and comes is there once.
-    pub(crate) is_catching_up: Vec<bool>,
+    pub(crate) catch_ups: Slab<CatchUp>,
+    /// By slot of an egress stream that is in `catching_up`, whoever has the slot.
+    pub(crate) catch_up_at: Vec<u16>,
     pub(crate) scratch: Box<[u8; 2048]>,
     pub(crate) rehearsal: Rehearsal,
     pub(crate) rtcp_in: Vec<u8>,
@@ -228,7 +231,8 @@ impl Worker {
             video: Queue::new(ingresses),
             catching_up: Queue::new(CATCHING_UP),
             paced: 0,
-            is_catching_up: vec![false; subscriptions],
+            catch_ups: Slab::new(CATCHING_UP),
+            catch_up_at: vec![0; subscriptions],
             scratch: Box::new([0; 2048]),
             rehearsal: Rehearsal::new(),
             rtcp_in: vec![0; 2048],

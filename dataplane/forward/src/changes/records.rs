@@ -2,10 +2,10 @@
 //! Durable records: begun for a generation, taken over from a predecessor. The generation is stored last, so that a record
 //! is either of its generation in whole or not of it at all. Must never begin a record that is in use: its numbers are spent.
 
+use core::num::NonZeroU32;
 use core::sync::atomic::Ordering;
 
 use dataplane_abi::durable::{EgressDurable, IngressDurable, TransportDurable, transport_state};
-use dataplane_abi::flow::FlowKey;
 use dataplane_abi::ids::IngressId;
 use dataplane_abi::intent::SubscriptionIntent;
 use dataplane_abi::layout::Layout;
@@ -22,17 +22,10 @@ fn size_of_record<T: Layout>() -> u16 {
     u16::try_from(T::SIZE).unwrap_or(0)
 }
 
-/// Finds a leg's paths and consent in its record.
+/// Finds a leg's path in use and consent in its record.
 pub(crate) fn restore_paths(leg: &mut Leg, durable: &TransportDurable) {
     if durable.generation.load(Ordering::Acquire) != leg.transport.generation {
         return;
-    }
-    for (path, kept) in leg.paths.iter_mut().zip(&durable.paths) {
-        let words = [0, 1, 2, 3, 4].map(|word: usize| kept.flow.get(word).map_or(0, read));
-        if words.get(4).is_some_and(|last| *last != 0) {
-            path.flow = Some(FlowKey::from_words(words));
-            path.checked_ns = read(&kept.checked_ns);
-        }
     }
     let active = durable.active_path.load(Ordering::Relaxed);
     leg.set_active(usize::try_from(active).ok().and_then(|active| active.checked_sub(1)));
@@ -182,8 +175,9 @@ pub(crate) fn resume_egress(egress: &mut Egress, durable: &EgressDurable, segmen
 fn stretch_origin(durable: &EgressDurable, cohort: u64, segment: &Segment) -> Option<Origin> {
     let ingress = u32::try_from(cohort & u64::from(u32::MAX)).ok().map(IngressId)?;
     let (stored, generation) = source_of(durable)?;
+    let generation = NonZeroU32::new(generation)?;
     let stream = segment.ingress(ingress)?;
-    let is_it = stored == ingress && stream.generation.load(Ordering::Acquire) == generation;
+    let is_it = stored == ingress && stream.generation.load(Ordering::Acquire) == generation.get();
     is_it.then(|| Origin { ingress, generation, ssrc: stream.ssrc.load(Ordering::Relaxed) })
 }
 
@@ -196,5 +190,5 @@ pub(crate) fn source_of(durable: &EgressDurable) -> Option<(IngressId, u32)> {
 
 /// The inverse of [`source_of`].
 pub(crate) fn source_word(origin: Origin) -> u64 {
-    (u64::from(origin.generation) << 32) | u64::from(origin.ingress.0).saturating_add(1)
+    (u64::from(origin.generation.get()) << 32) | u64::from(origin.ingress.0).saturating_add(1)
 }

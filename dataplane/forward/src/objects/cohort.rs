@@ -54,6 +54,11 @@ impl Burst {
     }
 }
 
+/// The lower half of a number.
+fn low_half(number: u64) -> u32 {
+    u32::try_from(number & u64::from(u32::MAX)).unwrap_or(0)
+}
+
 /// Receivers of one ingress stream at this worker.
 pub(crate) struct Cohort {
     pub(crate) ingress: IngressId,
@@ -77,7 +82,8 @@ pub(crate) struct Cohort {
     /// Those of them that are catching up.
     pub(crate) catching_up: u32,
     pub(crate) numbers: Numbers,
-    late: [u64; LATE],
+    /// By the low halves of their numbers: none lies half a circle from the cursor.
+    late: [u32; LATE],
     late_count: usize,
     /// It is in a run queue.
     pub(crate) is_queued: bool,
@@ -123,7 +129,7 @@ impl Cohort {
     /// Remembers a packet that arrived behind the cursor. Beyond 32 the repair is left to NACK and RTX.
     pub(crate) fn push_late(&mut self, ext_seq: u64) {
         if let Some(place) = self.late.get_mut(self.late_count) {
-            *place = ext_seq;
+            *place = low_half(ext_seq);
             self.late_count = self.late_count.saturating_add(1);
         }
     }
@@ -131,9 +137,10 @@ impl Cohort {
     /// The next late packet, in the order of their arrival.
     pub(crate) fn pop_late(&mut self) -> Option<u64> {
         self.late_count = self.late_count.checked_sub(1)?;
-        let first = self.late.first().copied();
+        let [first, ..] = self.late;
         self.late.copy_within(1.., 0);
-        first
+        let ahead = first.wrapping_sub(low_half(self.cursor)).cast_signed();
+        self.cursor.checked_add_signed(i64::from(ahead))
     }
 
     /// Forgets late packets: they are another log's.

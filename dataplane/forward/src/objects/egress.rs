@@ -2,6 +2,8 @@
 //! An egress stream: one sent SSRC, fixed for a receiver's slot, whatever is shown in it (MEDIA_RULES G1).
 //! Its numbers are a cohort's plus the constants kept here.
 
+use core::num::NonZeroU32;
+
 use dataplane_abi::codec::MediaKind;
 use dataplane_abi::ids::{IngressId, SubscriptionRef, TrackRef};
 use dataplane_abi::intent::{SubscriptionIntent, TrackIntent};
@@ -9,6 +11,7 @@ use dataplane_abi::limits::{EXTENSIONS, SEGMENTS};
 use dataplane_wire::codec::Codec;
 
 use crate::objects::NONE;
+use crate::objects::leg::ROUNDS;
 
 /// What is added to a cohort's numbers for one receiver.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
@@ -53,12 +56,57 @@ pub(crate) struct Stretch {
     pub(crate) leaves_gap: bool,
 }
 
+/// The stretches of the durable record that began in this life, one bit for each place. They have the format of the newest
+/// one or the one before: of what was sent in an older one nothing is sent again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Stretches {
+    began: u8,
+    leaves_gap: u8,
+    is_former: u8,
+    newest: Format,
+    former: Format,
+}
+
+const _: () = assert!(SEGMENTS <= 8);
+
+impl Stretches {
+    const fn new(format: Format) -> Self {
+        Self { began: 0, leaves_gap: 0, is_former: 0, newest: format, former: format }
+    }
+
+    fn begin(&mut self, at: usize, Stretch { format, leaves_gap }: Stretch) {
+        if self.newest != format {
+            let newest = self.began & !self.is_former;
+            if self.former != format {
+                self.began = newest;
+            }
+            self.is_former = newest;
+            self.former = core::mem::replace(&mut self.newest, format);
+        }
+        let bit = bit_of(at);
+        self.began |= bit;
+        self.is_former &= !bit;
+        self.leaves_gap = if leaves_gap { self.leaves_gap | bit } else { self.leaves_gap & !bit };
+    }
+
+    fn get(&self, at: usize) -> Option<Stretch> {
+        let has = |bits: u8| bits & bit_of(at) != 0;
+        let format = if has(self.is_former) { self.former } else { self.newest };
+        has(self.began).then(|| Stretch { format, leaves_gap: has(self.leaves_gap) })
+    }
+}
+
+/// The bit of a place; none where there is no such place.
+fn bit_of(at: usize) -> u8 {
+    u32::try_from(at).ok().and_then(|at| 1_u8.checked_shl(at)).unwrap_or(0)
+}
+
 /// Whose packets a stretch carries. Another SSRC or another track in the same place has clocks and numbers of its own.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Origin {
     pub(crate) ingress: IngressId,
     /// Of the track.
-    pub(crate) generation: u32,
+    pub(crate) generation: NonZeroU32,
     pub(crate) ssrc: u32,
 }
 
@@ -89,20 +137,8 @@ pub(crate) enum Feed {
     Member,
 }
 
-/// Sender reports that are remembered, so that a report about one of them tells the round trip.
-const REPORTS: usize = 4;
-
-/// A sender report that went out.
-#[derive(Clone, Copy, Default)]
-struct ReportSent {
-    /// The middle 32 bits of its NTP time.
-    middle: u32,
-    /// When, in microseconds modulo 2^32.
-    at_us: u32,
-}
-
 /// One sent stream. What each packet needs comes first: two cache lines.
-#[repr(C, align(128))]
+#[repr(C, align(64))]
 pub(crate) struct Egress {
     pub(crate) constants: Constants,
     /// The cohort's number that the stretch of numbering in use begins with; those before it are not this stream's.
@@ -124,11 +160,6 @@ pub(crate) struct Egress {
     pub(crate) cohort: u32,
     pub(crate) position: u32,
     // 128 bytes
-    /// Next number to read in the log while catching up.
-    pub(crate) cursor: u64,
-    pub(crate) burst_ns: u64,
-    /// Bytes that catching up may send at once.
-    pub(crate) burst_bytes: u32,
     /// Cohort whose keyframe is awaited, and the position among those that wait.
     pub(crate) waiting: u32,
     pub(crate) waiting_position: u32,
@@ -141,33 +172,33 @@ pub(crate) struct Egress {
     pub(crate) gate: u32,
     /// Whose packets the stretch in use carries: constants other than the number stay while it is the same.
     pub(crate) source: Option<Origin>,
-    // 192 bytes, less 4
-    /// The stretches of the durable record that began in this life, in the same places.
-    pub(crate) stretches: [Option<Stretch>; SEGMENTS],
-    reports_sent: [ReportSent; REPORTS],
-    reports_count: u8,
+    /// The middle 32 bits of the NTP times of its sender reports, by their place among the leg's rounds; 0 = none.
+    reports: [u32; ROUNDS],
+    stretches: Stretches,
     pub(crate) max_encoding: u8,
     /// Kind of the track that is shown; none until its record was read.
     pub(crate) kind: Option<MediaKind>,
     pub(crate) feed: Feed,
+    // 192 bytes
 }
 
 /// Cache lines of an [`Egress`] that each packet needs.
 pub(crate) const EGRESS_LINES: usize = 2;
 const _: () =
-    assert!(core::mem::offset_of!(Egress, extension_ids) == 64 && core::mem::offset_of!(Egress, cursor) == 128);
+    assert!(core::mem::offset_of!(Egress, extension_ids) == 64 && core::mem::offset_of!(Egress, waiting) == 128);
 // A participant of a meeting has dozens.
-const _: () = assert!(size_of::<Option<Egress>>() == 256);
+const _: () = assert!(size_of::<Option<Egress>>() == 192);
 
 impl Egress {
     /// A stream that shows nothing yet: [`Self::show`] and [`Self::describe`] say what.
-    pub(crate) fn new(subscription: SubscriptionRef, leg: u32, intent: &SubscriptionIntent, now_ns: u64) -> Self {
+    pub(crate) fn new(subscription: SubscriptionRef, leg: u32, intent: &SubscriptionIntent) -> Self {
+        let format = Format { codec: Codec::Opus, pt: intent.pt, rtx_pt: intent.rtx_pt };
         Self {
             subscription,
             track: TrackRef::NONE,
             leg,
             kind: None,
-            format: Format { codec: Codec::Opus, pt: intent.pt, rtx_pt: intent.rtx_pt },
+            format,
             clock_rate: 0,
             ssrc: intent.ssrc,
             rtx_ssrc: intent.rtx_ssrc,
@@ -184,15 +215,11 @@ impl Egress {
             first_number: 0,
             generation: 0,
             source: None,
-            stretches: [None; SEGMENTS],
+            stretches: Stretches::new(format),
             last: LastSent::default(),
             ahead: 0,
-            cursor: 0,
-            burst_bytes: 0,
-            burst_ns: now_ns,
             gate: NONE,
-            reports_sent: [ReportSent::default(); REPORTS],
-            reports_count: 0,
+            reports: [0; ROUNDS],
         }
     }
 
@@ -208,6 +235,16 @@ impl Egress {
         self.kind = None;
         self.format.pt = intent.pt;
         self.format.rtx_pt = intent.rtx_pt;
+    }
+
+    /// The stretch at a place of the durable record begins.
+    pub(crate) fn begin_stretch(&mut self, at: usize, leaves_gap: bool) {
+        self.stretches.begin(at, Stretch { format: self.format, leaves_gap });
+    }
+
+    /// The stretch at a place of the durable record; nothing where it began in another life, or its format is forgotten.
+    pub(crate) fn stretch(&self, at: usize) -> Option<Stretch> {
+        self.stretches.get(at)
     }
 
     /// What the shown track's record says; false where that makes no sense.
@@ -232,24 +269,17 @@ impl Egress {
         self.mid.get(..usize::from(self.mid_len)).unwrap_or(&[])
     }
 
-    /// Remembers that a sender report went out, by the middle 32 bits of its NTP time.
-    pub(crate) fn note_report(&mut self, middle: u32, now_ns: u64) {
-        if let Some(place) = self.reports_sent.get_mut(usize::from(self.reports_count) % REPORTS) {
-            *place = ReportSent { middle, at_us: micros(now_ns) };
+    /// Remembers its sender report of a round by the middle 32 bits of the report's NTP time; 0 where it had none.
+    pub(crate) fn note_report(&mut self, round: usize, middle: u32) {
+        if let Some(place) = self.reports.get_mut(round) {
+            *place = middle;
         }
-        self.reports_count = self.reports_count.wrapping_add(1);
     }
 
-    /// Microseconds since the sender report that a receiver names by its middle 32 bits went out.
-    pub(crate) fn since_report_us(&self, middle: u32, now_ns: u64) -> Option<u32> {
-        let sent = self.reports_sent.iter().find(|sent| middle != 0 && sent.middle == middle)?;
-        Some(micros(now_ns).wrapping_sub(sent.at_us))
+    /// The round of the sender report that a receiver names by its middle 32 bits.
+    pub(crate) fn round_of(&self, middle: u32) -> Option<usize> {
+        self.reports.iter().position(|sent| middle != 0 && *sent == middle)
     }
-}
-
-/// Modulo 2^32: an hour and more, which no report is old.
-fn micros(ns: u64) -> u32 {
-    u32::try_from((ns / 1000) & u64::from(u32::MAX)).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -263,15 +293,42 @@ mod tests {
     }
 
     #[test]
-    fn the_last_four_reports_are_known_by_their_time() {
-        let mut egress = Egress::new(SubscriptionRef::at(0, 1), 0, &SubscriptionIntent::zeroed(), 0);
-        // The microseconds wrap in between.
-        let start = u64::from(u32::MAX) * 1000;
-        for at in 0..300_u32 {
-            egress.note_report(at, start + u64::from(at) * 1_000_000);
-        }
-        let now = start + 300 * 1_000_000;
-        let since: Vec<Option<u32>> = [0, 295, 296, 299].map(|middle| egress.since_report_us(middle, now)).into();
-        assert_eq!(since, [None, None, Some(4000), Some(1000)]);
+    fn stretches_keep_the_newest_format_and_the_one_before() {
+        let mut intent = SubscriptionIntent::zeroed();
+        let mut egress = Egress::new(SubscriptionRef::at(0, 1), 0, &intent);
+        let mut show = |egress: &mut Egress, pt: u8| {
+            intent.pt = pt;
+            egress.show(&intent);
+        };
+        let pts = |egress: &Egress| [0, 1, 2, 3].map(|at| egress.stretch(at).map(|stretch| stretch.format.pt));
+        show(&mut egress, 96);
+        egress.begin_stretch(0, true);
+        egress.begin_stretch(1, false);
+        let gaps = [0, 1, 2].map(|at| egress.stretch(at).map(|stretch| stretch.leaves_gap));
+        assert_eq!(gaps, [Some(true), Some(false), None]);
+        show(&mut egress, 97);
+        show(&mut egress, 98);
+        egress.begin_stretch(2, true);
+        assert_eq!(pts(&egress), [Some(96), Some(96), Some(98), None], "nothing began as 97");
+        show(&mut egress, 97);
+        show(&mut egress, 96);
+        egress.begin_stretch(1, false);
+        assert_eq!(pts(&egress), [Some(96), Some(96), Some(98), None]);
+        show(&mut egress, 99);
+        egress.begin_stretch(3, false);
+        assert_eq!(pts(&egress), [Some(96), Some(96), None, Some(99)], "98 is two formats ago");
+        egress.begin_stretch(0, false);
+        assert_eq!(egress.stretch(0).map(|stretch| (stretch.format.pt, stretch.leaves_gap)), Some((99, false)));
+        assert_eq!(egress.stretch(SEGMENTS), None);
+    }
+
+    #[test]
+    fn a_report_is_known_by_its_time_until_its_round_comes_again() {
+        let mut egress = Egress::new(SubscriptionRef::at(0, 1), 0, &SubscriptionIntent::zeroed());
+        egress.note_report(1, 77);
+        egress.note_report(2, 78);
+        assert_eq!([77, 78, 79, 0].map(|middle| egress.round_of(middle)), [Some(1), Some(2), None, None]);
+        egress.note_report(1, 0);
+        assert_eq!(egress.round_of(77), None);
     }
 }

@@ -1,16 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A leg: a transport that this worker owns, with its keys, paths and clocks.
 
+use core::num::NonZeroU64;
+
 use dataplane_abi::durable::TransportDurable;
 use dataplane_abi::flow::FlowKey;
 use dataplane_abi::ids::{KeyRef, TransportRef};
 use dataplane_abi::intent::TransportIntent;
 use dataplane_abi::limits::{EXTENSIONS, PATHS};
 use dataplane_io::port::{Ecn, PathSlot, Port};
+use dataplane_shm::Segment;
 use dataplane_srtp::{RtcpRxContext, TxContext};
 use dataplane_wire::ext::ExtKind;
 
-use crate::counting::add;
+use crate::counting::{add, read};
 use crate::objects::NONE;
 
 /// DTLS datagrams per second that a transport may punt.
@@ -19,15 +22,11 @@ const PUNT_NS: u64 = 1_000_000_000 / PUNTS_PER_SECOND;
 /// Extension ids that fit into elements of one byte (RFC 8285 §4.2), and 0.
 const SHORT_IDS: usize = 16;
 
-/// A validated 5-tuple and its path on the port, opened at first use.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct LegPath {
-    pub(crate) flow: Option<FlowKey>,
-    pub(crate) slot: Option<PathSlot>,
-    pub(crate) checked_ns: u64,
-}
+/// Rounds of sender reports that are remembered, so that a report about one of them tells the round trip.
+pub(crate) const ROUNDS: usize = 4;
 
-/// A transport that this worker owns. What each packet needs comes first.
+/// A transport that this worker owns. What each packet needs comes first. Its validated 5-tuples are in the durable record
+/// alone, which nobody else writes.
 #[repr(C, align(64))]
 pub(crate) struct Leg {
     pub(crate) transport: TransportRef,
@@ -44,7 +43,14 @@ pub(crate) struct Leg {
     pub(crate) has_ingress: bool,
     /// Consent has expired: nothing is sent.
     is_silent: bool,
-    // 64 bytes, less 12
+    // What no packet needs, where there is room.
+    /// Index of the path in use.
+    active: Option<u8>,
+    /// Rounds of sender reports, modulo 2^8.
+    rounds: u8,
+    /// Slot of the transport-cc recorder, for publishers.
+    pub(crate) recorder: u32,
+    // 64 bytes, less 4
     pub(crate) tx: Option<TxContext>,
     /// Keys of the RTCP that it sends, there together with `tx`.
     pub(crate) rtcp: Option<RtcpRxContext>,
@@ -52,22 +58,23 @@ pub(crate) struct Leg {
     extension_ids: [u8; EXTENSIONS],
     /// Extension kind by id, of those ids that packets usually have; 0 = not agreed.
     kind_by_id: [u8; SHORT_IDS],
-    pub(crate) paths: [LegPath; PATHS],
-    /// Index of the path in use.
-    active: Option<usize>,
+    /// Paths on the port, opened at first use.
+    pub(crate) paths: [Option<PathSlot>; PATHS],
     pub(crate) consent_ns: u64,
     punt_credit_ns: u64,
     punt_ns: u64,
-    /// Slot of the transport-cc recorder, for publishers.
-    pub(crate) recorder: Option<u32>,
     pub(crate) last_report_ns: u64,
     pub(crate) last_twcc_ns: u64,
     /// Our NTP time − the publisher's, fixed at its first sender report.
-    pub(crate) ntp_offset: Option<u64>,
+    pub(crate) ntp_offset: Option<NonZeroU64>,
+    /// When the sender reports of the last rounds went out, in microseconds modulo 2^32.
+    rounds_us: [u32; ROUNDS],
 }
 
 /// Cache lines of a [`Leg`] that are asked for ahead of a packet; the key behind them is the cipher's business.
 pub(crate) const LEG_LINES: usize = 2;
+// The keys are 700 bytes of it.
+const _: () = assert!(core::mem::offset_of!(Leg, tx) == 64 && size_of::<Option<Leg>>() <= 960);
 
 impl Leg {
     pub(crate) fn new(transport: TransportRef, now_ns: u64) -> Self {
@@ -84,28 +91,30 @@ impl Leg {
             media_keys: NONE,
             tx: None,
             rtcp: None,
-            paths: [LegPath::default(); PATHS],
+            paths: [None; PATHS],
             active: None,
             consent_ns: now_ns,
             is_silent: false,
             punt_credit_ns: 1_000_000_000,
             punt_ns: now_ns,
-            recorder: None,
+            recorder: NONE,
             last_report_ns: now_ns,
             last_twcc_ns: now_ns,
             ntp_offset: None,
+            rounds: 0,
+            rounds_us: [0; ROUNDS],
             has_ingress: false,
         }
     }
 
     /// Index of the path in use.
-    pub(crate) const fn active(&self) -> Option<usize> {
-        self.active
+    pub(crate) fn active(&self) -> Option<usize> {
+        self.active.map(usize::from)
     }
 
     /// Another path is in use, or none; or its place was given to another flow.
-    pub(crate) const fn set_active(&mut self, active: Option<usize>) {
-        self.active = active;
+    pub(crate) fn set_active(&mut self, active: Option<usize>) {
+        self.active = active.and_then(|active| u8::try_from(active).ok());
         self.path = None;
     }
 
@@ -122,20 +131,28 @@ impl Leg {
 
     /// The path in use, opened on the port at first use.
     #[inline]
-    pub(crate) fn open_path<P: Port>(&mut self, dscp: u8, port: &mut P) -> Option<PathSlot> {
+    pub(crate) fn open_path<P: Port>(&mut self, segment: &Segment, dscp: u8, port: &mut P) -> Option<PathSlot> {
         if self.path.is_none() && !self.is_silent {
-            self.path = self.open_path_at(self.active?, dscp, port);
+            self.path = self.open_path_at(self.active()?, segment, dscp, port);
         }
         self.path
     }
 
     /// A path, opened on the port where that has not happened.
-    pub(crate) fn open_path_at<P: Port>(&mut self, index: usize, dscp: u8, port: &mut P) -> Option<PathSlot> {
+    #[cold]
+    pub(crate) fn open_path_at<P: Port>(
+        &mut self,
+        index: usize,
+        segment: &Segment,
+        dscp: u8,
+        port: &mut P,
+    ) -> Option<PathSlot> {
         let path = self.paths.get_mut(index)?;
-        if path.slot.is_none() {
-            path.slot = port.open_path(path.flow.as_ref()?, dscp, Ecn::default()).ok();
+        if path.is_none() {
+            let flow = flow_at(segment.transport(self.transport.slot)?, index)?;
+            *path = port.open_path(&flow, dscp, Ecn::default()).ok();
         }
-        path.slot
+        *path
     }
 
     /// Counts what was sent in the durable record. Behind by one timer of the leg at most.
@@ -171,19 +188,50 @@ impl Leg {
         true
     }
 
-    /// Index of the path of a flow.
-    pub(crate) fn path_of(&self, flow: &FlowKey) -> Option<usize> {
-        self.paths.iter().position(|path| path.flow.as_ref() == Some(flow))
-    }
-
     /// Where another flow goes: a free place, else the least recently checked one that is not in use.
-    pub(crate) fn path_place(&self) -> usize {
-        let free = self.paths.iter().position(|path| path.flow.is_none());
+    pub(crate) fn path_place(&self, durable: &TransportDurable) -> usize {
+        let free = (0..PATHS).find(|index| flow_at(durable, *index).is_none());
         free.unwrap_or_else(|| {
-            let oldest = (0..PATHS).filter(|index| Some(*index) != self.active);
-            oldest.min_by_key(|index| self.paths.get(*index).map_or(0, |path| path.checked_ns)).unwrap_or(0)
+            let oldest = (0..PATHS).filter(|index| Some(*index) != self.active());
+            oldest.min_by_key(|index| durable.paths.get(*index).map_or(0, |path| read(&path.checked_ns))).unwrap_or(0)
         })
     }
+
+    /// A round of sender reports goes out; its place among those that are remembered.
+    pub(crate) fn begin_round(&mut self, now_ns: u64) -> usize {
+        let round = usize::from(self.rounds) % ROUNDS;
+        self.rounds = self.rounds.wrapping_add(1);
+        if let Some(at_us) = self.rounds_us.get_mut(round) {
+            *at_us = micros(now_ns);
+        }
+        round
+    }
+
+    /// Microseconds since a round of sender reports went out.
+    pub(crate) fn since_round_us(&self, round: usize, now_ns: u64) -> Option<u32> {
+        Some(micros(now_ns).wrapping_sub(*self.rounds_us.get(round)?))
+    }
+}
+
+/// Modulo 2^32: an hour and more, which no report is old.
+fn micros(ns: u64) -> u32 {
+    u32::try_from((ns / 1000) & u64::from(u32::MAX)).unwrap_or(0)
+}
+
+/// A validated 5-tuple of a transport.
+pub(crate) fn flow_at(durable: &TransportDurable, index: usize) -> Option<FlowKey> {
+    let words = durable.paths.get(index)?.flow.each_ref().map(read);
+    words.last().is_some_and(|ports| *ports != 0).then(|| FlowKey::from_words(words))
+}
+
+/// All validated 5-tuples of a transport.
+pub(crate) fn flows_of(durable: &TransportDurable) -> impl Iterator<Item = FlowKey> + '_ {
+    (0..PATHS).filter_map(|index| flow_at(durable, index))
+}
+
+/// Index of the path of a flow.
+pub(crate) fn path_of(durable: &TransportDurable, flow: &FlowKey) -> Option<usize> {
+    (0..PATHS).find(|index| flow_at(durable, *index).as_ref() == Some(flow))
 }
 
 /// The kind that has an id; 0 = none.
@@ -225,6 +273,18 @@ mod tests {
             Some(ExtKind::TransportSeq),
         ];
         assert_eq!(kinds, expected);
+    }
+
+    #[test]
+    fn the_last_four_rounds_of_reports_are_known() {
+        let mut leg = Leg::new(TransportRef::at(0, 1), 0);
+        // The microseconds wrap in between.
+        let start = u64::from(u32::MAX) * 1000;
+        let rounds: Vec<usize> = (0..300_u64).map(|at| leg.begin_round(start + at * 1_000_000)).collect();
+        assert_eq!(rounds.get(296..), Some(&[0, 1, 2, 3][..]));
+        let now = start + 300 * 1_000_000;
+        let since = [0, 3, ROUNDS].map(|round| leg.since_round_us(round, now));
+        assert_eq!(since, [Some(4000), Some(1000), None]);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use dataplane_abi::flow::FlowKey;
 use dataplane_abi::ids::{TransportRef, WorkerId};
 use dataplane_abi::limits::BATCH;
 
+use crate::objects::leg::{flows_of, path_of};
 use crate::worker::{Now, Worker};
 
 /// Changes that wait to be taken: more than any turn makes but the rescan at a start.
@@ -111,7 +112,7 @@ impl Worker {
     /// Every flow whose packets belong to this worker.
     pub fn admitted_flows(&self) -> impl Iterator<Item = FlowKey> + '_ {
         self.legs.iter().flat_map(move |leg| {
-            let flows = leg.paths.iter().filter_map(|path| path.flow);
+            let flows = self.segment.transport(leg.transport.slot).into_iter().flat_map(flows_of);
             flows.filter(move |flow| self.flows.get(flow) == Some(leg.transport))
         })
     }
@@ -119,8 +120,9 @@ impl Worker {
     /// Whether packets of a flow belong to this worker.
     #[must_use]
     pub fn is_admitted(&self, flow: &FlowKey) -> bool {
-        let leg = self.flows.get(flow).and_then(|transport| self.leg_of(transport));
-        leg.and_then(|leg| self.legs.get(leg)).is_some_and(|leg| leg.path_of(flow).is_some())
+        let transport = self.flows.get(flow).filter(|transport| self.leg_of(*transport).is_some());
+        let durable = transport.and_then(|transport| self.segment.transport(transport.slot));
+        durable.is_some_and(|durable| path_of(durable, flow).is_some())
     }
 
     /// Remembers that a flow belongs to a transport, and with the door, so that it goes when the transport goes. `replaced` is
@@ -133,11 +135,11 @@ impl Worker {
         now: Now,
     ) -> bool {
         let is_owner = self.leg_of(transport).is_some();
-        let Some(door) = self.doors.get_mut(transport.slot).filter(|door| door.transport == transport) else {
+        if self.doors.get(transport.slot).is_none_or(|door| door.transport != transport) {
             return false;
-        };
-        let evicted = door.use_flow(flow, replaced, now.mono_ns);
-        let is_due = is_owner && door.is_telling_due(&flow, now.mono_ns);
+        }
+        let evicted = self.doors.use_flow(transport.slot, flow, replaced, now.mono_ns);
+        let is_due = is_owner && self.doors.is_telling_due(transport.slot, &flow, now.mono_ns);
         if let Some(old) = evicted {
             self.forget_flow(old, transport, is_owner);
         }

@@ -2,6 +2,7 @@
 //! SRTCP: terminated per leg (MEDIA_RULES G10). Receivers' NACKs become retransmission requests, PLI and FIR become one
 //! wish at the source's owner, reports become round trips and loss.
 
+use core::num::NonZeroU64;
 use std::sync::Arc;
 
 use dataplane_abi::drop_reason::DropReason;
@@ -89,7 +90,9 @@ impl Worker {
         let Some(durable) = segment.ingress(id).filter(|_| !source.is_rtx) else { return };
         let age = now.mono_ns.saturating_sub(meta.arrival_ns);
         let arrival_ntp = now.ntp.wrapping_sub(ns_to_ntp(age));
-        let offset = *leg.ntp_offset.get_or_insert_with(|| arrival_ntp.wrapping_sub(sr.ntp));
+        // Where both clocks agree to the last bit, they differ by that bit from here on.
+        let first = || NonZeroU64::new(arrival_ntp.wrapping_sub(sr.ntp)).unwrap_or(NonZeroU64::MIN);
+        let offset = leg.ntp_offset.get_or_insert_with(first).get();
         publish::store_u64(&durable.sr_rtp, u64::from(sr.rtp_ts));
         publish::store_u64(&durable.sr_ntp, sr.ntp.wrapping_add(offset));
         publish::store_u64(&durable.sr_arrival_ns, meta.arrival_ns);
@@ -103,7 +106,9 @@ impl Worker {
         if let Some(durable) = self.segment.egress(egress.subscription.slot) {
             set(&durable.report, u64::from(block.fraction_lost) | (u64::from(block.highest_seq) << 32));
         }
-        let Some(since_us) = egress.since_report_us(block.last_sr, now.mono_ns) else { return };
+        let round = egress.round_of(block.last_sr);
+        let since_us = round.and_then(|round| self.legs.get(leg_slot)?.since_round_us(round, now.mono_ns));
+        let Some(since_us) = since_us else { return };
         let delay_us = u64::from(block.delay_since_last_sr).saturating_mul(1_000_000) >> 16;
         let rtt_us = u64::from(since_us).saturating_sub(delay_us);
         if let Some(durable) = self.segment.transport(transport.slot) {

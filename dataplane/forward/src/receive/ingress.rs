@@ -221,12 +221,14 @@ impl Worker {
     /// Arrival for transport-cc: of authentic packets only.
     pub(crate) fn note_transport_seq(&mut self, leg_slot: u32, header: &RtpHeader<'_>, meta: &RxMeta) {
         let Some(leg) = self.legs.get(leg_slot) else { return };
-        let Some(recorder) = leg.recorder else { return };
+        if self.recorders.get(leg.recorder).is_none() {
+            return;
+        }
         let element = header.extensions().find(|element| leg.extension_kind(element.id) == Some(ExtKind::TransportSeq));
         let Some(number) = element.and_then(|element| dataplane_wire::ext::parse_transport_seq(element.data)) else {
             return;
         };
-        if let Some(recorder) = self.recorders.get_mut(recorder) {
+        if let Some(recorder) = self.recorders.get_mut(leg.recorder) {
             recorder.record(number, meta.arrival_ns);
         }
     }

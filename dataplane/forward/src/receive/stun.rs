@@ -20,6 +20,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha1::Sha1;
 
 use crate::doors::{Door, local_ufrag};
+use crate::objects::leg::{flow_at, path_of};
 use crate::receive::classify::{Fate, Received};
 use crate::worker::{Now, Worker};
 
@@ -169,12 +170,10 @@ impl Worker {
         let Some(leg) = self.legs.get_mut(leg_slot) else { return false };
         let transport = leg.transport;
         let Some(durable) = segment.transport(transport.slot) else { return false };
-        let known = leg.path_of(flow);
-        let index = known.unwrap_or_else(|| leg.path_place());
+        let known = path_of(durable, flow);
+        let index = known.unwrap_or_else(|| leg.path_place(durable));
         let Some(path) = leg.paths.get_mut(index) else { return false };
-        let (closed, replaced) = if known.is_none() { (path.slot.take(), path.flow) } else { (None, None) };
-        path.flow = Some(*flow);
-        path.checked_ns = now.mono_ns;
+        let (closed, replaced) = if known.is_none() { (path.take(), flow_at(durable, index)) } else { (None, None) };
         if let Some(kept) = durable.paths.get(index) {
             if known.is_none() {
                 store_flow(kept, flow);

@@ -24,6 +24,16 @@ const NS_PER_BYTE: u64 = 1000;
 /// Packets of one receiver in one tile.
 const PACKETS: usize = 16;
 
+/// Where a receiver that catches up is, and what it may get.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CatchUp {
+    /// Next number to read in the log.
+    cursor: u64,
+    burst_ns: u64,
+    /// Bytes that may be sent at once.
+    burst_bytes: u32,
+}
+
 /// What is left to do for a receiver that catches up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Left {
@@ -67,14 +77,12 @@ impl Worker {
             self.set_cohort(cohort_slot, log, read(&durable.stored_top));
         }
         let number = self.cohorts.get(cohort_slot).and_then(|cohort| cohort.numbers.number(&self.maps, ext_seq));
-        let Some(number) = number.filter(|_| self.queue_catch_up(egress_slot)) else { return false };
+        let state = CatchUp { cursor: ext_seq, burst_ns: now.mono_ns, burst_bytes: BURST_BYTES };
+        let Some(number) = number.filter(|_| self.begin_catch_up(egress_slot, state)) else { return false };
         self.begin_stretch(egress_slot, cohort_slot, number, &stored);
         if let Some(egress) = self.egresses.get_mut(egress_slot) {
             egress.feed = Feed::CatchUp;
             egress.cohort = cohort_slot;
-            egress.cursor = ext_seq;
-            egress.burst_bytes = BURST_BYTES;
-            egress.burst_ns = now.mono_ns;
         }
         if let Some(cohort) = self.cohorts.get_mut(cohort_slot) {
             cohort.catching_up = cohort.catching_up.saturating_add(1);
@@ -90,16 +98,11 @@ impl Worker {
                 return;
             }
             let Some(slot) = self.catching_up.pop() else { return };
-            if let Some(is_queued) = self.is_catching_up.get_mut(slot as usize) {
-                *is_queued = false;
-            }
             self.step();
-            if self.egresses.get(slot).is_none_or(|egress| egress.feed != Feed::CatchUp) {
-                continue;
-            }
-            let left = self.catch_up(port, slot, now, progress);
-            if left != Left::Nothing {
-                self.queue_catch_up(slot);
+            let is_going_on = self.egresses.get(slot).is_some_and(|egress| egress.feed == Feed::CatchUp);
+            let left = if is_going_on { self.catch_up(port, slot, now, progress) } else { Left::Nothing };
+            if left == Left::Nothing || !self.catching_up.push(slot) {
+                self.forget_catch_up(slot);
             }
             self.paced = self.paced.saturating_add(usize::from(left == Left::Paced));
         }
@@ -110,24 +113,49 @@ impl Worker {
         self.catching_up.len() > self.paced
     }
 
-    /// Puts an egress stream among those that are served with a cursor of their own, once; false where there is no room.
-    fn queue_catch_up(&mut self, slot: u32) -> bool {
-        let Some(is_queued) = self.is_catching_up.get_mut(slot as usize) else { return false };
-        *is_queued = *is_queued || self.catching_up.push(slot);
-        *is_queued
+    /// Puts an egress stream among those that are served with a cursor of their own; false where there is no room. A stream
+    /// that went while it was there, and comes again, is there once.
+    fn begin_catch_up(&mut self, slot: u32, state: CatchUp) -> bool {
+        if let Some(known) = self.catch_up_of(slot).and_then(|at| self.catch_ups.get_mut(at)) {
+            *known = state;
+            return true;
+        }
+        let Ok(at) = self.catch_ups.insert(state) else { return false };
+        let Some(place) = self.catch_up_at.get_mut(slot as usize) else { return false };
+        *place = u16::try_from(at.saturating_add(1)).unwrap_or(0);
+        let is_queued = self.catching_up.push(slot);
+        if !is_queued {
+            self.forget_catch_up(slot);
+        }
+        is_queued
+    }
+
+    fn catch_up_of(&self, slot: u32) -> Option<u32> {
+        self.catch_up_at.get(slot as usize)?.checked_sub(1).map(u32::from)
+    }
+
+    fn forget_catch_up(&mut self, slot: u32) {
+        let at = self.catch_up_of(slot);
+        at.map(|at| self.catch_ups.remove(at));
+        if let Some(place) = self.catch_up_at.get_mut(slot as usize) {
+            *place = 0;
+        }
     }
 
     /// Sends some packets to one receiver.
     fn catch_up<P: Port>(&mut self, port: &mut P, slot: u32, now: Now, progress: &mut Progress) -> Left {
         let segment = Arc::clone(&self.segment);
+        let Some(at) = self.catch_up_of(slot) else { return Left::Nothing };
         for _ in 0..PACKETS {
             if progress.is_done() {
                 return Left::More;
             }
-            let Some(egress) = self.egresses.get_mut(slot) else { return Left::Nothing };
-            let (cursor, cohort_slot, generation) = (egress.cursor, egress.cohort, egress.generation);
-            refill(&mut egress.burst_bytes, &mut egress.burst_ns, now);
-            let may_send = egress.burst_bytes > 0;
+            let (Some(egress), Some(state)) = (self.egresses.get(slot), self.catch_ups.get_mut(at)) else {
+                return Left::Nothing;
+            };
+            let (cursor, cohort_slot, generation) = (state.cursor, egress.cohort, egress.generation);
+            refill(&mut state.burst_bytes, &mut state.burst_ns, now);
+            let may_send = state.burst_bytes > 0;
             let Some(cohort) = self.cohorts.get(cohort_slot).filter(|cohort| cohort.generation == generation) else {
                 // The log began anew: the leg's timer finds another way in.
                 self.stop_catching_up(slot);
@@ -148,7 +176,7 @@ impl Worker {
                 }
                 _ => None,
             };
-            if !self.settle_catch_up(slot, outcome, progress) {
+            if !self.settle_catch_up(at, outcome, progress) {
                 return Left::More;
             }
         }
@@ -156,7 +184,7 @@ impl Worker {
     }
 
     /// Counts an outcome and moves the receiver's cursor; false where the port is full.
-    fn settle_catch_up(&mut self, slot: u32, outcome: Option<Outcome>, progress: &mut Progress) -> bool {
+    fn settle_catch_up(&mut self, at: u32, outcome: Option<Outcome>, progress: &mut Progress) -> bool {
         let mut sent = 0;
         if outcome == Some(Outcome::Full) {
             progress.is_full = true;
@@ -170,9 +198,9 @@ impl Worker {
                 progress.committed(len);
             }
         }
-        if let Some(egress) = self.egresses.get_mut(slot) {
-            egress.cursor = egress.cursor.saturating_add(1);
-            egress.burst_bytes = egress.burst_bytes.saturating_sub(sent);
+        if let Some(state) = self.catch_ups.get_mut(at) {
+            state.cursor = state.cursor.saturating_add(1);
+            state.burst_bytes = state.burst_bytes.saturating_sub(sent);
         }
         true
     }

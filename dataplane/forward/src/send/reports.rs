@@ -150,7 +150,7 @@ impl Worker {
         }
         let mut has_news = is_report_due;
         has_news |= self.write_nacks(&mut writer, transport.slot, sender, now);
-        if is_twcc_due && let Some(recorder) = recorder.and_then(|slot| self.recorders.get_mut(slot)) {
+        if is_twcc_due && let Some(recorder) = self.recorders.get_mut(recorder) {
             has_news |= recorder.has_news() && recorder.write(&mut writer, sender, 0);
             if let Some(leg) = self.legs.get_mut(leg_slot) {
                 leg.last_twcc_ns = now.mono_ns;
@@ -217,7 +217,7 @@ impl Worker {
         let offset =
             self.ingresses.get(slot).and_then(|ingress| self.legs.get(ingress.leg)).and_then(|leg| leg.ntp_offset);
         // The publisher knows its own clock, not ours.
-        let last_sr = offset.filter(|_| sr_ntp != 0).map_or(0, |offset| middle(sr_ntp.wrapping_sub(offset)));
+        let last_sr = offset.filter(|_| sr_ntp != 0).map_or(0, |offset| middle(sr_ntp.wrapping_sub(offset.get())));
         let reception = &self.ingresses.get(slot)?.reception;
         Some(ReportBlock {
             ssrc,
@@ -287,7 +287,11 @@ impl Worker {
 
     /// Sender reports about everything that is sent on a leg, with the sources' CNAMEs; as few compound packets as they fit in.
     fn receiver_reports<P: Port>(&mut self, port: &mut P, leg_slot: u32, now: Now, progress: &mut Progress) {
-        let Some(transport) = self.legs.get(leg_slot).map(|leg| leg.transport) else { return };
+        let Some((transport, round)) =
+            self.legs.get_mut(leg_slot).map(|leg| (leg.transport, leg.begin_round(now.mono_ns)))
+        else {
+            return;
+        };
         let mut next = self.subscriptions_of.first(transport.slot);
         while next.is_some() {
             let mut plain = [0; RTCP_BYTES];
@@ -297,7 +301,7 @@ impl Worker {
                     break;
                 }
                 next = self.subscriptions_of.after(slot);
-                self.write_sender_report(&mut writer, slot, now);
+                self.report_stream(&mut writer, slot, round, now);
             }
             let len = writer.len();
             if len > 0 {
@@ -306,18 +310,26 @@ impl Worker {
         }
     }
 
-    fn write_sender_report(&mut self, writer: &mut CompoundWriter<'_>, subscription_slot: u32, now: Now) {
-        let Some(report) = self.sender_report_of(subscription_slot, now) else { return };
-        let Some(egress) = self.egress_of(subscription_slot).and_then(|slot| self.egresses.get_mut(slot)) else {
-            return;
-        };
-        // Once per second: the record is copied, so that no stream keeps a name that its track has.
-        let track = self.segment.intent_track(egress.track.slot);
-        let Some(track) = track.filter(|track| track.generation == egress.track.generation) else { return };
-        let cname = track.cname.get(..usize::from(track.cname_len)).unwrap_or(&[]);
-        if writer.sr(&report, &[]).is_ok() && writer.sdes_cname(report.ssrc, cname).is_ok() {
-            egress.note_report(middle(report.ntp), now.mono_ns);
+    /// Writes a stream's sender report, and remembers which one it was.
+    fn report_stream(&mut self, writer: &mut CompoundWriter<'_>, subscription_slot: u32, round: usize, now: Now) {
+        let middle = self.write_sender_report(writer, subscription_slot, now).unwrap_or(0);
+        let egress = self.egress_of(subscription_slot).and_then(|slot| self.egresses.get_mut(slot));
+        if let Some(egress) = egress {
+            egress.note_report(round, middle);
         }
+    }
+
+    /// The middle 32 bits of the report's NTP time.
+    fn write_sender_report(&self, writer: &mut CompoundWriter<'_>, subscription_slot: u32, now: Now) -> Option<u32> {
+        let report = self.sender_report_of(subscription_slot, now)?;
+        let egress = self.egresses.get(self.egress_of(subscription_slot)?)?;
+        // Once per second: the record is copied, so that no stream keeps a name that its track has.
+        let track = self.segment.intent_track(egress.track.slot)?;
+        let cname = track.cname.get(..usize::from(track.cname_len)).unwrap_or(&[]);
+        let is_written = track.generation == egress.track.generation
+            && writer.sr(&report, &[]).is_ok()
+            && writer.sdes_cname(report.ssrc, cname).is_ok();
+        is_written.then(|| middle(report.ntp))
     }
 
     /// The publisher's own (NTP, RTP) line, carried on to now: capture time, not arrival (MEDIA_RULES G10).

@@ -79,6 +79,7 @@ pub(crate) struct Receiver<'w> {
     pub(crate) egress: &'w mut Egress,
     pub(crate) leg: &'w mut Leg,
     pub(crate) durable: &'w EgressDurable,
+    pub(crate) segment: &'w Segment,
     pub(crate) dscp: u8,
 }
 
@@ -94,7 +95,7 @@ impl<'w> Receiver<'w> {
         let egress = egresses.get_mut(egress_slot)?;
         let leg = legs.get_mut(egress.leg)?;
         let durable = segment.egress(egress.subscription.slot)?;
-        Some(Self { egress, leg, durable, dscp })
+        Some(Self { egress, leg, durable, segment, dscp })
     }
 
     /// Whether its packets are worth gathering (see [`crate::send::lanes`]).
@@ -183,8 +184,8 @@ pub(crate) fn admit<'h, P: Port>(
     heads: &'h mut Heads,
     now: Now,
 ) -> Result<Admitted<'h>, SkipReason> {
-    let Receiver { egress, leg, durable, dscp } = receiver;
-    let path = leg.open_path(*dscp, port).ok_or(SkipReason::NoPath)?;
+    let Receiver { egress, leg, durable, segment, dscp } = receiver;
+    let path = leg.open_path(segment, *dscp, port).ok_or(SkipReason::NoPath)?;
     if leg.tx.is_none() {
         return Err(SkipReason::NoKeys);
     }
@@ -241,8 +242,8 @@ pub(crate) fn rehearse_to<P: Port>(
     (heads, scratch): (&mut Heads, &mut [u8]),
     now: Now,
 ) -> Option<()> {
-    let Receiver { egress, leg, durable, dscp } = receiver;
-    let path = leg.open_path(*dscp, port)?;
+    let Receiver { egress, leg, durable, segment, dscp } = receiver;
+    let path = leg.open_path(segment, *dscp, port)?;
     let tx = leg.tx.as_ref()?;
     let index = packet.number.wrapping_add(egress.constants.seq);
     if packet.number < egress.first_number || index >= durable.next_index.load(core::sync::atomic::Ordering::Relaxed) {

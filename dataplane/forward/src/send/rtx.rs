@@ -157,13 +157,13 @@ fn sent_as(egress: &Egress, durable: &EgressDurable, wire: u16) -> Option<Sent> 
     let mut left_out = None;
     for back in 1..=count.min(SEGMENTS as u64) {
         let at = usize::try_from((count - back) % SEGMENTS as u64).ok()?;
-        let (stored, begun) = (durable.segments.get(at)?, egress.stretches.get(at)?);
+        let stored = durable.segments.get(at)?;
         let first = read(&stored.first);
         if left_out == Some(index) {
             return None;
         }
         // A predecessor's stretches name numbers of its cohorts, which nobody has.
-        let Stretch { format, leaves_gap } = (*begun)?;
+        let Stretch { format, leaves_gap } = egress.stretch(at)?;
         if first != 0 && index >= first {
             let cohort = read(&stored.cohort);
             let constants = Constants::from_words(read(&stored.seq_offset), read(&stored.constants));

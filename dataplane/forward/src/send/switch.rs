@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Entering a cohort: the constants that make its numbers go on from what the receiver saw last (MEDIA_RULES G4, G5, V3, V4).
 
+use core::num::NonZeroU32;
 use core::sync::atomic::Ordering;
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use dataplane_wire::seq;
 
 use crate::changes::records::source_word;
 use crate::counting::read;
-use crate::objects::egress::{Constants, Egress, Feed, Origin, Stretch};
+use crate::objects::egress::{Constants, Egress, Feed, Origin};
 use crate::send::rewrite::NO_FIELD;
 use crate::worker::{Now, Worker};
 
@@ -54,7 +55,8 @@ impl Worker {
     pub(crate) fn origin_of(&self, cohort_slot: u32) -> Option<Origin> {
         let cohort = self.cohorts.get(cohort_slot)?;
         let ssrc = self.segment.ingress(cohort.ingress)?.ssrc.load(Ordering::Relaxed);
-        Some(Origin { ingress: cohort.ingress, generation: cohort.track.generation, ssrc })
+        let generation = NonZeroU32::new(cohort.track.generation)?;
+        Some(Origin { ingress: cohort.ingress, generation, ssrc })
     }
 
     /// Computes the constants for an egress stream that enters a cohort at a packet, and stores the stretch.
@@ -82,9 +84,7 @@ impl Worker {
         publish::store_u64(&durable.source, 0);
         let at = store_stretch(durable, first, (u64::from(generation) << 32) | u64::from(source.ingress.0), constants);
         publish::store_u64(&durable.source, source_word(source));
-        if let Some(place) = egress.stretches.get_mut(at) {
-            *place = Some(Stretch { format: egress.format, leaves_gap });
-        }
+        egress.begin_stretch(at, leaves_gap);
     }
 }
 
@@ -97,7 +97,7 @@ fn clocks_of<'s>(
 ) -> Option<(&'s IngressDurable, &'s IngressDurable)> {
     let previous = egress.source.filter(|previous| previous.ingress != source.ingress)?;
     let old = segment.ingress(previous.ingress)?;
-    let is_kept = old.generation.load(Ordering::Acquire) == previous.generation;
+    let is_kept = old.generation.load(Ordering::Acquire) == previous.generation.get();
     is_kept.then_some(old).zip(segment.ingress(source.ingress))
 }
 

@@ -7,6 +7,7 @@ use dataplane_abi::ring::DATAGRAM_SLOT_BYTES;
 use dataplane_io::port::{Ecn, PathSlot, Port};
 
 use crate::counting::{add, bump};
+use crate::objects::leg::path_of;
 use crate::send::fanout::Run;
 use crate::worker::{Now, Worker};
 
@@ -112,8 +113,8 @@ impl Worker {
             let Some(reply) = self.replies.pop() else { return };
             self.step();
             let known = self.leg_of(reply.transport).and_then(|leg| self.legs.get_mut(leg)).and_then(|leg| {
-                let index = leg.path_of(&reply.flow)?;
-                leg.open_path_at(index, self.config.dscp, port)
+                let index = path_of(self.segment.transport(reply.transport.slot)?, &reply.flow)?;
+                leg.open_path_at(index, &self.segment, self.config.dscp, port)
             });
             // A refused check (420, 487) is answered without being admitted: on a path for this one answer.
             let passing = known.is_none().then(|| port.open_path(&reply.flow, self.config.dscp, Ecn::default()).ok());
@@ -167,7 +168,7 @@ impl Worker {
     /// The path in use of a leg, opened on the port at first use.
     pub(crate) fn active_path<P: Port>(&mut self, leg: u32, port: &mut P) -> Option<PathSlot> {
         let dscp = self.config.dscp;
-        self.legs.get_mut(leg)?.open_path(dscp, port)
+        self.legs.get_mut(leg)?.open_path(&self.segment, dscp, port)
     }
 
     fn send_queue<P: Port>(&mut self, port: &mut P, now: Now, progress: &mut Progress, is_audio: bool) {
