@@ -339,8 +339,8 @@ impl Worker {
 
     fn remove_ingress(&mut self, id: IngressId) {
         let Some(slot) = self.ingress_of(id) else { return };
-        let Some(ingress) = self.ingresses.remove(slot) else { return };
-        self.missing.remove(ingress.missing);
+        let Some(mut ingress) = self.ingresses.remove(slot) else { return };
+        ingress.missing.forget(&mut self.missing);
         if let Some(place) = self.ingress_at.get_mut(id.index()) {
             *place = 0;
         }
@@ -452,8 +452,8 @@ impl Worker {
     pub(crate) fn remove_egress(&mut self, subscription_slot: u32) {
         let Some(slot) = self.egress_of(subscription_slot) else { return };
         self.leave_cohorts(slot);
-        let Some(egress) = self.egresses.remove(slot) else { return };
-        self.gates.remove(egress.gate);
+        let Some(mut egress) = self.egresses.remove(slot) else { return };
+        egress.gate.forget(&mut self.gates);
         if let Some(place) = self.egress_at.get_mut(subscription_slot as usize) {
             *place = 0;
         }

@@ -10,7 +10,9 @@ use dataplane_abi::intent::{SubscriptionIntent, TrackIntent};
 use dataplane_abi::limits::{EXTENSIONS, SEGMENTS};
 use dataplane_wire::codec::Codec;
 
+use crate::hold::on_demand::OnDemand;
 use crate::objects::NONE;
+use crate::objects::gate::Gate;
 use crate::objects::leg::ROUNDS;
 
 /// What is added to a cohort's numbers for one receiver.
@@ -168,8 +170,8 @@ pub(crate) struct Egress {
     pub(crate) clock_rate: u32,
     /// RTP ticks by which the receiver's clock is ahead of the wall's since a switch to something older.
     pub(crate) ahead: u32,
-    /// Slot of the gate of its retransmissions, once there are any.
-    pub(crate) gate: u32,
+    /// The gate of its retransmissions, once there are any.
+    pub(crate) gate: OnDemand<Gate>,
     /// Whose packets the stretch in use carries: constants other than the number stay while it is the same.
     pub(crate) source: Option<Origin>,
     /// The middle 32 bits of the NTP times of its sender reports, by their place among the leg's rounds; 0 = none.
@@ -218,7 +220,7 @@ impl Egress {
             stretches: Stretches::new(format),
             last: LastSent::default(),
             ahead: 0,
-            gate: NONE,
+            gate: OnDemand::none(),
             reports: [0; ROUNDS],
         }
     }

@@ -7,7 +7,8 @@ use dataplane_abi::intent::TrackIntent;
 use dataplane_shm::store::LogWriter;
 use dataplane_wire::codec::Codec;
 
-use crate::objects::NONE;
+use crate::hold::on_demand::OnDemand;
+use crate::receive::missing::Missing;
 
 /// Receiver-report arithmetic of RFC 3550 §6.4.1 and appendix A.8.
 #[derive(Clone, Copy, Default)]
@@ -56,8 +57,8 @@ pub(crate) struct Ingress {
     pub(crate) clock_rate: u32,
     pub(crate) feedback: u16,
     pub(crate) log: Option<LogWriter>,
-    /// Slot of the list of what it misses, once there was something.
-    pub(crate) missing: u32,
+    /// The list of what it misses, once there was something.
+    pub(crate) missing: OnDemand<Missing>,
     pub(crate) reception: Reception,
     /// RTP timestamp of the packet before, for frame starts that no descriptor marks.
     pub(crate) last_rtp_ts: Option<u32>,
@@ -85,7 +86,7 @@ impl Ingress {
             clock_rate: intent.clock_rate,
             feedback: intent.feedback,
             log: None,
-            missing: NONE,
+            missing: OnDemand::none(),
             reception: Reception::default(),
             last_rtp_ts: None,
             keyframe_rtp_ts: None,

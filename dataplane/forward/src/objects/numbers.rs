@@ -2,8 +2,8 @@
 //! A cohort's numbering: ingress numbers with the closed ones taken out (MEDIA_RULES G2). An interval map, newest last, of
 //! which a cohort has none before a number was closed.
 
+use crate::hold::on_demand::OnDemand;
 use crate::hold::slab::Slab;
-use crate::objects::NONE;
 
 const INTERVALS: usize = 64;
 
@@ -14,23 +14,23 @@ struct Interval {
     closed: u64,
 }
 
-/// A cohort's numbers: the slot of its map, once it has one.
-pub(crate) struct Numbers(u32);
+/// A cohort's numbers: its map, once it has one.
+pub(crate) struct Numbers(OnDemand<Intervals>);
 
 impl Numbers {
     pub(crate) const fn new() -> Self {
-        Self(NONE)
+        Self(OnDemand::none())
     }
 
     /// As [`Intervals::number`].
     #[inline]
     pub(crate) fn number(&self, maps: &Slab<Intervals>, ext_seq: u64) -> Option<u64> {
-        maps.get(self.0).map_or(Some(ext_seq), |map| map.number(ext_seq))
+        self.0.get(maps).map_or(Some(ext_seq), |map| map.number(ext_seq))
     }
 
     /// As [`Intervals::ext_seq`].
     pub(crate) fn ext_seq(&self, maps: &Slab<Intervals>, number: u64) -> Option<u64> {
-        maps.get(self.0).map_or(Some(number), |map| map.ext_seq(number))
+        self.0.get(maps).map_or(Some(number), |map| map.ext_seq(number))
     }
 
     /// As [`Intervals::close`]. There are as many maps as cohorts.
@@ -38,17 +38,14 @@ impl Numbers {
         if count == 0 {
             return;
         }
-        if self.0 == NONE {
-            self.0 = maps.insert(Intervals::new()).unwrap_or(NONE);
-        }
-        if let Some(map) = maps.get_mut(self.0) {
+        if let Some(map) = self.0.get_or_make(maps, Intervals::new) {
             map.close(next, count);
         }
     }
 
     /// No number is closed from here on.
     pub(crate) fn forget(&mut self, maps: &mut Slab<Intervals>) {
-        maps.remove(core::mem::replace(&mut self.0, NONE));
+        self.0.forget(maps);
     }
 }
 

@@ -193,7 +193,7 @@ impl Worker {
             ingress.reception.count(opened.ext_seq, meta.arrival_ns, header.timestamp(), ingress.clock_rate);
             self.rehearsal.hear(ingress.kind, ingress_slot, header.ssrc());
         }
-        if let Some(missing) = self.missing.get_mut(ingress.missing) {
+        if let Some(missing) = ingress.missing.get_mut(&mut self.missing) {
             missing.close(opened.ext_seq);
         }
         let is_late = note_stored(ingress, durable, opened.ext_seq, &stored, payload_len);

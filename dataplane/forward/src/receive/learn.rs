@@ -21,7 +21,6 @@ use crate::keys::Durable;
 use crate::objects::ingress::Reception;
 use crate::receive::classify::{Fate, Received};
 use crate::receive::ingress::reason;
-use crate::receive::missing;
 use crate::worker::{Now, Worker};
 
 /// An SSRC that was heard within this time does not give its stream to another one.
@@ -139,7 +138,7 @@ impl Worker {
                 if let Some(log) = ingress.log.take() {
                     log.close(&mut self.chunks);
                 }
-                missing::forget(&mut self.missing, &mut ingress.missing);
+                ingress.missing.forget(&mut self.missing);
                 ingress.reception = Reception::default();
                 ingress.last_rtp_ts = None;
                 ingress.keyframe_rtp_ts = None;

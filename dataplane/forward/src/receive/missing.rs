@@ -4,8 +4,8 @@
 
 use core::ops::Range;
 
+use crate::hold::on_demand::OnDemand;
 use crate::hold::slab::Slab;
-use crate::objects::NONE;
 
 /// Numbers remembered per stream: a burst of 256 losses; more is a case for a keyframe.
 const CAPACITY: usize = 256;
@@ -107,25 +107,18 @@ impl Missing {
     }
 }
 
-/// Remembers that `numbers` of a stream were passed over; `list` is its list, or `NONE`, and gets one where it needs one. True
+/// Remembers that `numbers` of a stream were passed over; `list` is its list, which is made where it needs one. True
 /// where there are too many to ask for: then the stream has no list.
-pub(crate) fn open(lists: &mut Slab<Missing>, list: &mut u32, numbers: Range<u64>, now_ns: u64) -> bool {
+pub(crate) fn open(lists: &mut Slab<Missing>, list: &mut OnDemand<Missing>, numbers: Range<u64>, now_ns: u64) -> bool {
     if numbers.is_empty() {
         return false;
     }
-    if *list == NONE {
-        *list = lists.insert(Missing::new()).unwrap_or(NONE);
-    }
-    let is_too_many = lists.get_mut(*list).is_none_or(|missing| missing.open(numbers.start, numbers.end, now_ns));
+    let missing = list.get_or_make(lists, Missing::new);
+    let is_too_many = missing.is_none_or(|missing| missing.open(numbers.start, numbers.end, now_ns));
     if is_too_many {
-        forget(lists, list);
+        list.forget(lists);
     }
     is_too_many
-}
-
-/// Gives a stream's list back.
-pub(crate) fn forget(lists: &mut Slab<Missing>, list: &mut u32) {
-    lists.remove(core::mem::replace(list, NONE));
 }
 
 #[cfg(test)]
@@ -134,12 +127,12 @@ mod tests {
 
     #[test]
     fn a_stream_has_a_list_while_it_misses_something() {
-        let (mut lists, mut list) = (Slab::new(1), NONE);
-        assert!(!open(&mut lists, &mut list, 7..7, 0) && list == NONE);
-        assert!(!open(&mut lists, &mut list, 7..9, 0) && list != NONE);
-        let mut other = NONE;
-        assert!(open(&mut lists, &mut other, 1..2, 0) && other == NONE, "there are no more lists");
-        assert!(open(&mut lists, &mut list, 9..10_000, 0) && list == NONE && lists.len() == 0);
+        let (mut lists, mut list) = (Slab::new(1), OnDemand::none());
+        assert!(!open(&mut lists, &mut list, 7..7, 0) && list.get(&lists).is_none());
+        assert!(!open(&mut lists, &mut list, 7..9, 0) && list.get(&lists).is_some());
+        let mut other = OnDemand::none();
+        assert!(open(&mut lists, &mut other, 1..2, 0) && other.get(&lists).is_none(), "there are no more lists");
+        assert!(open(&mut lists, &mut list, 9..10_000, 0) && list.get(&lists).is_none() && lists.len() == 0);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use dataplane_wire::rtcp::{CompoundWriter, ReportBlock, SenderReport};
 use crate::changes::records::source_of;
 use crate::counting::{add, bump, read};
 use crate::receive::feedback::ns_to_ntp;
-use crate::receive::missing::{self, Missing};
+use crate::receive::missing::Missing;
 use crate::send::tile::Progress;
 use crate::worker::{Now, Worker};
 
@@ -245,7 +245,7 @@ impl Worker {
                 let id = IngressId::of(at, encoding);
                 let Some(ingress) = self.ingress_of(id).and_then(|slot| self.ingresses.get_mut(slot)) else { continue };
                 let Some(durable) = self.segment.ingress(id) else { continue };
-                let missing = self.missing.get_mut(ingress.missing).filter(|missing| !missing.is_empty());
+                let missing = ingress.missing.get_mut(&mut self.missing).filter(|missing| !missing.is_empty());
                 let Some(missing) = missing else { continue };
                 let mut due = [0; NACKS];
                 let (asked, given_up) = missing.collect(now.mono_ns, rtt_ns, &mut due);
@@ -275,8 +275,8 @@ impl Worker {
                     dataplane_abi::codec::MediaKind::Audio => Keep::Audio,
                     dataplane_abi::codec::MediaKind::Video => Keep::Video,
                 };
-                if self.missing.get(ingress.missing).is_some_and(Missing::is_empty) {
-                    missing::forget(&mut self.missing, &mut ingress.missing);
+                if ingress.missing.get(&self.missing).is_some_and(Missing::is_empty) {
+                    ingress.missing.forget(&mut self.missing);
                 }
                 if let Some(log) = ingress.log.as_mut() {
                     log.trim(&mut self.chunks, now.mono_ns, keep);

@@ -15,8 +15,6 @@ use dataplane_srtp::MAX_RTP_INDEX;
 use dataplane_wire::seq;
 
 use crate::counting::{bump, read};
-use crate::hold::slab::Slab;
-use crate::objects::NONE;
 use crate::objects::egress::{Constants, Egress, Format, Stretch};
 use crate::objects::gate::Gate;
 use crate::send::head::Head;
@@ -77,8 +75,8 @@ impl Worker {
     pub(crate) fn drop_idle_gate(&mut self, egress_slot: u32, now: Now) {
         let Self { egresses, gates, .. } = self;
         let Some(egress) = egresses.get_mut(egress_slot) else { return };
-        if gates.get(egress.gate).is_some_and(|gate| gate.is_idle(millis(now))) {
-            gates.remove(std::mem::replace(&mut egress.gate, NONE));
+        if egress.gate.get(gates).is_some_and(|gate| gate.is_idle(millis(now))) {
+            egress.gate.forget(gates);
         }
     }
 
@@ -103,7 +101,7 @@ impl Worker {
         let ext_seq = cohort.numbers.ext_seq(&self.maps, sent.number)?;
         let stored = segment.log_reader(cohort.log)?.get(ext_seq)?;
         if stored.info().flags & packet_flags::PADDING != 0
-            || !gate_of(&mut self.gates, egress)?.may_pass(request.seq, now_ms, gap_ms, TRIES)
+            || !egress.gate.get_or_make(&mut self.gates, Gate::new)?.may_pass(request.seq, now_ms, gap_ms, TRIES)
         {
             return None;
         }
@@ -130,14 +128,6 @@ impl Worker {
         leg.unsaid_bytes = leg.unsaid_bytes.saturating_add(len as u64);
         Some(Ok(len))
     }
-}
-
-/// The gate of a stream, made at the first retransmission. There are as many as streams.
-fn gate_of<'g>(gates: &'g mut Slab<Gate>, egress: &mut Egress) -> Option<&'g mut Gate> {
-    if egress.gate == NONE {
-        egress.gate = gates.insert(Gate::new()).ok()?;
-    }
-    gates.get_mut(egress.gate)
 }
 
 /// Modulo 2^32: no gate is kept that long.
