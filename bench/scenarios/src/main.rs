@@ -42,7 +42,7 @@ pub(crate) struct Arguments {
     seconds: Option<u64>,
     /// aes128gcm, aes256gcm or sha1.
     #[arg(long, value_name = "NAME", default_value = "aes128gcm")]
-    cipher: String,
+    cipher: dataplane_table::Cipher,
     /// Write every figure to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use bench_scenarios::bed::{FIRST_PUBLISHER, FIRST_RECEIVER, Napi, SERVER};
 use bench_scenarios::run::{Setup, run};
-use dataplane_table::{Cipher, PublisherGroup, ReceiverGroup, Table, TrackEntry};
+use dataplane_table::{PublisherGroup, ReceiverGroup, Table, TrackEntry};
 
 use crate::Arguments;
 use crate::figures::{begin, gap_us, heading, judge, legend, note, quantile_us};
@@ -49,15 +49,6 @@ fn programs(arguments: &Arguments) -> Result<PathBuf> {
     Ok(this.parent().context("this program has no folder")?.to_owned())
 }
 
-fn cipher(arguments: &Arguments) -> Result<Cipher> {
-    Ok(match arguments.cipher.as_str() {
-        "aes128gcm" => Cipher::AeadAes128Gcm,
-        "aes256gcm" => Cipher::AeadAes256Gcm,
-        "sha1" => Cipher::AesCm128HmacSha1_80,
-        other => bail!("there is no cipher {other:?}: aes128gcm, aes256gcm, sha1"),
-    })
-}
-
 /// Publishers with a microphone and, where asked for, a camera, and nobody who receives them yet.
 fn call(arguments: &Arguments, publishers: u32, has_video: bool) -> Result<Table> {
     let mut tracks = vec![TrackEntry { codec: "opus".into(), pt: 111, ssrc: 0x0200_0000, clock_rate: None }];
@@ -69,7 +60,7 @@ fn call(arguments: &Arguments, publishers: u32, has_video: bool) -> Result<Table
     let group = PublisherGroup { name, remote, count: publishers, rx_key: None, tx_key: None, tracks };
     Ok(Table {
         server: format!("{SERVER}:10000").parse()?,
-        cipher: cipher(arguments)?,
+        cipher: arguments.cipher,
         seed: 1,
         publishers: vec![group],
         receivers: Vec::new(),

@@ -2,6 +2,7 @@
 //! SRTP master keys of a table's transports: given in hex, or derived from the seed.
 
 use core::fmt;
+use core::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -47,6 +48,25 @@ impl Cipher {
             Self::AeadAes256Gcm => "AEAD_AES_256_GCM",
             Self::AesCm128HmacSha1_80 => "AES_CM_128_HMAC_SHA1_80",
         }
+    }
+}
+
+/// There is no such cipher.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("there is no cipher {0:?}: aes128gcm, aes256gcm, sha1")]
+pub struct UnknownCipher(String);
+
+/// From the short name that command lines have.
+impl FromStr for Cipher {
+    type Err = UnknownCipher;
+
+    fn from_str(name: &str) -> Result<Self, UnknownCipher> {
+        Ok(match name {
+            "aes128gcm" => Self::AeadAes128Gcm,
+            "aes256gcm" => Self::AeadAes256Gcm,
+            "sha1" => Self::AesCm128HmacSha1_80,
+            other => return Err(UnknownCipher(other.to_owned())),
+        })
     }
 }
 
@@ -135,6 +155,14 @@ mod tests {
         let keys = Keys::derived(Cipher::AeadAes256Gcm, 7, 0);
         assert_eq!((keys.rx_key.len(), keys.rx_salt.len()), (32, 12));
         assert_eq!(format!("{keys:?}"), "Keys(…)");
+    }
+
+    #[test]
+    fn a_cipher_has_a_short_name() {
+        let names = ["aes128gcm", "aes256gcm", "sha1"].map(|name| name.parse().map(Cipher::name));
+        assert_eq!(names, [Ok("AEAD_AES_128_GCM"), Ok("AEAD_AES_256_GCM"), Ok("AES_CM_128_HMAC_SHA1_80")]);
+        let error = "rot13".parse::<Cipher>().expect_err("no cipher");
+        assert_eq!(error.to_string(), "there is no cipher \"rot13\": aes128gcm, aes256gcm, sha1");
     }
 
     #[test]

@@ -14,6 +14,6 @@ mod keys;
 mod plan;
 mod table;
 
-pub use keys::{Cipher, Keys};
+pub use keys::{Cipher, Keys, UnknownCipher};
 pub use plan::{Plan, Publisher, Receiver, Stream, Track};
 pub use table::{PublisherGroup, ReceiverGroup, Table, TableError, TrackEntry};

@@ -76,7 +76,7 @@ struct Args {
     seconds: u64,
     /// aes128gcm, aes256gcm or sha1: offered and taken by everybody.
     #[arg(long, value_name = "NAME", default_value = "aes128gcm")]
-    cipher: String,
+    cipher: Cipher,
     /// A mediasoup worker to measure as well.
     #[arg(long, value_name = "PATH")]
     mediasoup_worker: Option<PathBuf>,
@@ -119,7 +119,7 @@ fn run(args: &Args) -> Result<bool> {
     std::fs::create_dir_all(&folder)?;
     let mut report = Report::start("peers");
     report.note("command", json!(std::env::args().collect::<Vec<_>>()));
-    let cipher = cipher(&args.cipher)?;
+    let cipher = args.cipher;
     report.note("cipher", cipher.name());
     report.note("media", json!({"video": format!("{:?}", Shape::VIDEO), "audio": format!("{:?}", Shape::AUDIO)}));
     let duels = duels(args, &mut report)?;
@@ -198,13 +198,4 @@ fn duels(args: &Args, report: &mut Report) -> Result<Vec<Duel>> {
     }
     ensure!(!found.is_empty(), "no peer is left to measure");
     Ok(found)
-}
-
-fn cipher(name: &str) -> Result<Cipher> {
-    Ok(match name {
-        "aes128gcm" => Cipher::AeadAes128Gcm,
-        "aes256gcm" => Cipher::AeadAes256Gcm,
-        "sha1" => Cipher::AesCm128HmacSha1_80,
-        other => bail!("there is no cipher {other:?}: aes128gcm, aes256gcm, sha1"),
-    })
 }
