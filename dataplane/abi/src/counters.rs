@@ -4,6 +4,7 @@
 use core::sync::atomic::AtomicU64;
 
 use crate::drop_reason::{DropReason, SkipReason};
+use crate::latency::LATENCY_BUCKETS;
 use crate::layout::shared_record;
 
 /// Drop counters that the layout has room for.
@@ -14,7 +15,7 @@ const _: () = assert!(DropReason::COUNT <= DROP_SLOTS && SkipReason::COUNT <= SK
 
 shared_record!(
     /// A worker's counters.
-    WorkerCounters, version 1, size 2048 {
+    WorkerCounters, version 2, size 16384 {
         /// Record version.
         version: AtomicU64,
         /// 1 while the worker runs.
@@ -73,7 +74,7 @@ shared_record!(
         intent_refused: AtomicU64,
         /// Heap allocations on this thread after its first turn.
         allocations: AtomicU64,
-        /// Forwarding latency (arrival → given to the kernel), ns: p50, p99, p99.9, max; count.
+        /// Forwarding latency since the worker's start (arrival → given to the kernel), ns: p50, p99, p99.9, max; count.
         latency_ns: [AtomicU64; 5],
         /// CPU that the worker is pinned to + 1; 0 = not pinned.
         cpu: AtomicU64,
@@ -113,7 +114,10 @@ shared_record!(
         classifier_errors: AtomicU64,
         /// Frames that were received and not delivered: no UDP datagrams, fragments, or longer than a frame.
         rx_discarded: AtomicU64,
+        /// Frames given to the kernel by forwarding latency; buckets as in `abi::latency`. Never falls: two looks have the
+        /// latencies between them.
+        latency: [AtomicU64; LATENCY_BUCKETS],
         /// Zero.
-        reserve: [AtomicU64; 141],
+        reserve: [AtomicU64; 525],
     }
 );

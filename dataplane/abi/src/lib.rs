@@ -33,6 +33,7 @@ pub mod ids;
 pub mod intent;
 #[cfg(not(target_arch = "bpf"))]
 pub mod interface;
+pub mod latency;
 pub mod layout;
 #[cfg(not(target_arch = "bpf"))]
 pub mod ledger;
@@ -49,4 +50,4 @@ pub mod store;
 pub mod xdp;
 
 /// Version of the whole layout; a change of `layout.snap` without a change of this number fails `cargo xtask abi`.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;

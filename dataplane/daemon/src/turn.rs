@@ -120,7 +120,7 @@ impl WorkerThread {
             port: Timed::new(port),
             gate,
             wall,
-            latency: Latency::new()?,
+            latency: Latency::new(counters),
             core: Core::default(),
             ended_ns: now.mono_ns,
             idle_since_ns: now.mono_ns,
@@ -240,7 +240,7 @@ impl Turning<'_> {
         if let Some(gate) = &mut self.gate {
             gate.follow(&mut self.worker, self.segment, counters, now.mono_ns);
         }
-        let (frames, is_left) = self.tiles(now.mono_ns, received, &mut watch);
+        let (frames, is_left) = self.tiles(counters, (now.mono_ns, received), &mut watch);
         is_more |= is_left;
         let now = self.wall.now();
         let sent = self.worker.timers(&mut self.port, now);
@@ -284,7 +284,12 @@ impl Turning<'_> {
     }
 
     /// Tiles until their time is spent, the port is full, or nothing is left. `received` packets came just before.
-    fn tiles(&mut self, started_ns: u64, received: usize, watch: &mut Stopwatch) -> (usize, bool) {
+    fn tiles(
+        &mut self,
+        counters: &WorkerCounters,
+        (started_ns, received): (u64, usize),
+        watch: &mut Stopwatch,
+    ) -> (usize, bool) {
         let mut frames = 0;
         let mut packets = received;
         loop {
@@ -293,7 +298,7 @@ impl Turning<'_> {
             let tile = self.worker.transmit(&mut self.port, now);
             frames += tile.frames;
             let flushed_ns = if tile.frames > 0 { mono_ns() } else { now.mono_ns };
-            self.latency.record(self.worker.tile_arrivals(), flushed_ns);
+            self.latency.record(counters, self.worker.tile_arrivals(), flushed_ns);
             if tile.is_full {
                 self.port.reap();
             }

@@ -46,7 +46,7 @@ use crate::drops::Drops;
 use crate::latency::Latency;
 use crate::processes::Processes;
 use crate::source::SourceError;
-use crate::status::{Status, Totals};
+use crate::status::Status;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -115,7 +115,8 @@ Example: millrace participants --room standup"
         #[arg(long, conflicts_with = "all")]
         follow: bool,
     },
-    /// Shows how long packets stay inside: percentiles by worker.
+    /// Shows how long packets stay inside: percentiles by worker, since its start; with --watch, then of the packets since the
+    /// last look.
     #[command(after_help = "Example: millrace latency --watch 1")]
     Latency(Common),
     /// Measures what a packet costs here and says how many more receivers fit.
@@ -227,7 +228,7 @@ fn run(arguments: &Arguments) -> Result<u8, SourceError> {
         let text = if is_following {
             followed(before.as_ref().map(|(_, status)| status), &status, started.elapsed().as_secs(), common)
         } else {
-            let since = before.as_ref().map(|(then, status)| (at - *then, &status.totals));
+            let since = before.as_ref().map(|(then, status)| (at - *then, status));
             render(&arguments.command, &segment, &status, since)
         };
         let is_written = std::io::stdout().write_all(text.as_bytes()).and_then(|()| std::io::stdout().flush()).is_ok();
@@ -246,7 +247,7 @@ fn followed(before: Option<&Status>, status: &Status, at_s: u64, common: &Common
     if common.json { grown.iter().map(line).collect() } else { follow::text(&grown) }
 }
 
-fn render(command: &Command, segment: &Segment, status: &Status, since: Option<(Duration, &Totals)>) -> String {
+fn render(command: &Command, segment: &Segment, status: &Status, since: Option<(Duration, &Status)>) -> String {
     let rule = if since.is_some() { "\n----\n" } else { "" };
     let calls = |narrowed: &Narrowed| {
         Calls::collect(segment, mono_ns()).only(narrowed.room.as_deref(), narrowed.participant.as_deref())
@@ -255,7 +256,7 @@ fn render(command: &Command, segment: &Segment, status: &Status, since: Option<(
         Command::Status(common) if common.json => json(status, common),
         Command::Status(_) => {
             let rates = since.map_or_else(String::new, |(elapsed, before)| {
-                format!("\n---- {}", text::rates(before, &status.totals, elapsed))
+                format!("\n---- {}", text::rates(&before.totals, &status.totals, elapsed))
             });
             format!("{rates}{}", text::status(status))
         }
@@ -266,8 +267,10 @@ fn render(command: &Command, segment: &Segment, status: &Status, since: Option<(
         Command::Streams(narrowed) => shown(narrowed, &calls(narrowed).streams, rule, calls_text::streams),
         Command::Drops { common, .. } if common.json => json(&Drops::of(status), common),
         Command::Drops { all, .. } => format!("{rule}{}", text::drops(&Drops::of(status), *all)),
-        Command::Latency(common) if common.json => json(&Latency::of(status), common),
-        Command::Latency(_) => format!("{rule}{}", Latency::of(status).text()),
+        Command::Latency(common) => {
+            let latency = Latency::of(status, since.map(|(_, before)| before));
+            if common.json { json(&latency, common) } else { format!("{rule}{}", latency.text()) }
+        }
         Command::Capacity { .. } | Command::Doctor { .. } => String::new(),
     }
 }

@@ -77,7 +77,7 @@ counts! {
     classifier_errors <- classifier_errors,
 }
 
-/// Forwarding latency since the worker's start (arrival → given to the kernel), µs; renewed once per second.
+/// Forwarding latency (arrival → given to the kernel), µs; of `status` since the worker's start, renewed once per second.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub(crate) struct Latency {
     /// Median.
@@ -134,6 +134,9 @@ pub(crate) struct WorkerStatus {
     pub(crate) cohort_ledger_gap: i64,
     /// Forwarding latency.
     pub(crate) latency_us: Latency,
+    /// Its histogram since the counters were made; buckets as in `abi::latency`.
+    #[serde(skip)]
+    pub(crate) histogram: Vec<u64>,
 }
 
 /// Sums over the workers.
@@ -263,7 +266,7 @@ pub(crate) fn collect(segment: &Segment, processes: Processes, now_ns: u64) -> S
 }
 
 #[expect(clippy::cast_precision_loss, reason = "below 2^53 ns, which is 104 days")]
-fn us(ns: u64) -> f64 {
+pub(crate) fn us(ns: u64) -> f64 {
     ns as f64 / 1000.0
 }
 
@@ -291,6 +294,7 @@ fn worker_status(worker: u16, counters: &WorkerCounters, is_alive: bool, now_ns:
         cohort_ledger_gap: cohort_ledger.gap(),
         cohort_ledger,
         latency_us: Latency { p50: us(p50), p99: us(p99), p999: us(p999), max: us(max), count },
+        histogram: counters.latency.iter().map(load).collect(),
     }
 }
 

@@ -89,7 +89,7 @@ fn testdata(name: &str) -> String {
 
 #[test]
 fn every_counter_of_a_worker_is_reported() {
-    const BY_HAND: [&str; 24] = [
+    const BY_HAND: [&str; 25] = [
         "version",
         "running",
         "heartbeat_ns",
@@ -110,6 +110,7 @@ fn every_counter_of_a_worker_is_reported() {
         "skipped",
         "pending",
         "latency_ns",
+        "latency",
         "cpu",
         "port",
         "socket_port",

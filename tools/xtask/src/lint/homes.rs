@@ -18,7 +18,7 @@ const HOMES: &[Home] = &[
     Home { package: "tokio-uring", production: &["controlplane/daemon", "dataplane/recorder"], tests: &[] },
     Home { package: "crossbeam", production: &["dataplane/shm", "dataplane/daemon"], tests: &[] },
     Home { package: "core_affinity", production: &["dataplane/daemon"], tests: &[] },
-    Home { package: "hdrhistogram", production: &["dataplane/daemon", "bench", "tools/ctl"], tests: &["bench"] },
+    Home { package: "hdrhistogram", production: &["bench", "tools/ctl"], tests: &["bench"] },
     Home { package: "webrtc-srtp", production: &["bench"], tests: &["dataplane/srtp", "bench"] },
 ];
 
