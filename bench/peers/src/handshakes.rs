@@ -2,37 +2,35 @@
 //! How many clients join in a second: WebSocket, offer and answer, ICE, DTLS. Server and keeper share core 1, the bots core 0.
 //! What a join costs is told by the CPU times of both planes, so that slow bots do not hide a fast server.
 
-use std::net::Ipv4Addr;
+pub mod beside;
+mod windows;
+
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use bench_scenarios::bed::{Bed, SERVER};
 use bench_scenarios::cpu;
-use bench_scenarios::run::{OTHER_CPU, SERVER_CPU};
+use bench_scenarios::run::OTHER_CPU;
+use bench_trafficgen::mono_ns;
 use serde_json::{Value, json};
 use tools_netlab::console;
-use tools_netlab::process::Process;
 use tools_netlab::report::Report;
+
+use crate::server::millrace::{HTTP_PORT, Millrace};
 
 /// Joins per second of one core that the server must do.
 const LEAST_RATE: f64 = 500.0;
-const HTTP_PORT: u16 = 8080;
-const START_LIMIT: Duration = Duration::from_secs(20);
 const JOIN_LIMIT_S: u64 = 60;
-/// Between two looks at the CPU times.
+/// Between two looks at the server.
 const LOOK: Duration = Duration::from_millis(20);
 /// What joining leaves behind: the last transports are told to the data plane.
 const SETTLE: Duration = Duration::from_millis(300);
-/// All bots come from one address: what protects against one person does not apply.
-const LIMITS: &str = "open_rooms = true\n[limits]\npending_per_address = 8192\nunjoined_per_address = 8192\njoins_per_address_s = 8192\nparticipants_per_room = 8192\n";
-/// The planes whose CPU counts.
-const PLANES: [&str; 2] = ["controlplane", "dataplane"];
 
-/// CPU times of the planes at a time, ns.
-type Look = (Instant, [u64; 2]);
+/// What was seen at a time, monotonic ns.
+type Look<T> = (u64, T);
 
 /// What the joins of one crowd came to.
 struct Crowd {
@@ -51,14 +49,12 @@ impl Crowd {
     }
 }
 
-/// Lets crowds of so many bots join, one after the other, each a server of its own.
+/// Lets crowds of so many bots join, one after the other, each a server of its own; joins for each second of CPU of the last.
 ///
 /// # Errors
 /// When something cannot be started.
-pub fn run(crowds: &[u32], rooms_of: u32, programs: &Path, json: Option<&Path>) -> Result<bool> {
+pub fn run(crowds: &[u32], rooms_of: u32, programs: &Path, report: &mut Report) -> Result<f64> {
     cpu::pin(OTHER_CPU)?;
-    let mut report = Report::start("handshakes");
-    report.note("command", json!(std::env::args().collect::<Vec<_>>()));
     console::line(&format!(
         "  {:>6} {:>9} {:>12} {:>14} {:>12} {:>9} {:>9}",
         "bots", "joined/s", "per CPU-s", "control us", "data us", "p50 ms", "p99 ms"
@@ -87,44 +83,27 @@ pub fn run(crowds: &[u32], rooms_of: u32, programs: &Path, json: Option<&Path>) 
             "dataplane_us": data_us, "join_ms": crowd.bots["join_ms"], "rooms_of": rooms_of});
         report.note(name, figures);
     }
-    report.finish(json, &format!("{last:.0} joins for each second of CPU, rooms of {rooms_of}"))
+    Ok(last)
 }
 
 /// A server, and so many bots that join it in rooms of `rooms_of`.
 fn crowd(count: u32, rooms_of: u32, programs: &Path) -> Result<Crowd> {
-    let folder = std::env::temp_dir().join(format!("millrace-handshakes-{}", std::process::id()));
-    std::fs::create_dir_all(&folder)?;
-    let config = folder.join("millrace.toml");
-    std::fs::write(&config, LIMITS)?;
     let bed = Bed::create()?;
-    let mut command = bed.server.command("taskset");
-    command.args(["-c", &SERVER_CPU.to_string()]).arg(programs.join("millrace-keeper"));
-    command.arg("--runtime-dir").arg(folder.join("run")).arg("--state-dir").arg(folder.join("state"));
-    command.args(["--media-port", "10000", "--workers", "1", "--no-pin", "--media-address", SERVER]);
-    command.args(["--listen-plain", &format!("{SERVER}:{HTTP_PORT}")]).arg("--config").arg(&config);
-    let mut server = Process::spawn(command, &folder.join("server.log"), false)?;
-    server.wait_for_text("Millrace is ready", START_LIMIT)?;
-    let pids = PLANES.map(|plane| {
-        let file = folder.join(format!("run/{plane}.pid"));
-        std::fs::read_to_string(file).ok().and_then(|text| text.trim().parse::<i32>().ok())
-    });
-    let [Some(control), Some(data)] = pids else { return Err(anyhow!("no process ids:\n{}", server.log_tail(5))) };
-    let times = || anyhow::Ok([cpu::process_ns(control)?, cpu::process_ns(data)?]);
-    let before = times()?;
-    let began = Instant::now();
+    let server = Millrace::start(&bed, programs, &["--no-pin"])?;
+    let before = server.times()?;
+    let began = mono_ns();
     let done = AtomicBool::new(false);
     let (looks, bots) = std::thread::scope(|scope| {
-        let looking = scope.spawn(|| look(&times, &done));
+        let looking = scope.spawn(|| look(&|| server.times(), &done));
         let bots = join(&bed, count, rooms_of, programs);
         done.store(true, Ordering::Relaxed);
         (looking.join(), bots)
     });
-    let bots = bots.with_context(|| format!("the server said:\n{}", server.log_tail(5)))?;
-    let looks: Vec<Look> = looks.map_err(|_| anyhow!("the meter panicked"))?;
-    let joining = Duration::from_millis(bots["joining_ms"].as_u64().context("bots without joining_ms")?);
-    let until = began + joining + SETTLE;
+    let bots = bots.with_context(|| format!("the server said:\n{}", server.log_tail()))?;
+    let looks = looks.map_err(|_| anyhow!("the meter panicked"))?;
+    let joining = joining(&bots)?;
+    let until = began + nanoseconds(joining + SETTLE);
     let at = looks.iter().find(|(at, _)| *at >= until).or_else(|| looks.last()).context("nothing was measured")?;
-    let _ = std::fs::remove_dir_all(&folder);
     Ok(Crowd {
         joined: bots["joined"].as_u64().unwrap_or(0),
         joining_s: joining.as_secs_f64(),
@@ -133,12 +112,20 @@ fn crowd(count: u32, rooms_of: u32, programs: &Path) -> Result<Crowd> {
     })
 }
 
-fn look(times: &(impl Fn() -> Result<[u64; 2]> + Sync), done: &AtomicBool) -> Vec<Look> {
+/// How long it took until all bots had joined.
+fn joining(bots: &Value) -> Result<Duration> {
+    bots["joining_ms"].as_u64().map(Duration::from_millis).context("bots without joining_ms")
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Looks until `done`; what cannot be seen once is left out.
+fn look<T>(see: &impl Fn() -> Result<T>, done: &AtomicBool) -> Vec<Look<T>> {
     let mut looks = Vec::new();
     while !done.load(Ordering::Relaxed) {
-        if let Ok(times) = times() {
-            looks.push((Instant::now(), times));
-        }
+        looks.extend(see().ok().map(|seen| (mono_ns(), seen)));
         std::thread::sleep(LOOK);
     }
     looks
@@ -146,9 +133,8 @@ fn look(times: &(impl Fn() -> Result<[u64; 2]> + Sync), done: &AtomicBool) -> Ve
 
 /// Starts the bots and waits until they have gone; their report.
 fn join(bed: &Bed, count: u32, rooms_of: u32, programs: &Path) -> Result<Value> {
-    let address: Ipv4Addr = SERVER.parse()?;
     let mut command: Command = bed.sink.command(programs.join("millrace-bots"));
-    command.args(["--url", &format!("ws://{address}:{HTTP_PORT}"), "--publishers", "0", "--seconds", "1", "--json"]);
+    command.args(["--url", &format!("ws://{SERVER}:{HTTP_PORT}"), "--publishers", "0", "--seconds", "1", "--json"]);
     command.args(["--viewers", &count.to_string(), "--watch", "1", "--join-seconds", &JOIN_LIMIT_S.to_string()]);
     command.args(["--rooms-of", &rooms_of.to_string()]);
     let output = command.stdin(Stdio::null()).output()?;

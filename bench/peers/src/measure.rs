@@ -225,7 +225,7 @@ pub(crate) fn stride(receivers: u32) -> u32 {
 }
 
 /// Packets that receivers got, each at most as many as were published: what comes twice does not make up for a loss elsewhere.
-fn delivered(streams: &[Stream], published: u64) -> u64 {
+pub(crate) fn delivered(streams: &[Stream], published: u64) -> u64 {
     let by_receiver = streams.chunk_by(|one, next| one.receiver == next.receiver);
     by_receiver.map(|streams| streams.iter().map(|stream| stream.packets).sum::<u64>().min(published)).sum()
 }

@@ -5,6 +5,7 @@ use std::process::Command;
 
 pub mod bencode;
 pub mod janus;
+pub mod millrace;
 pub mod rtpengine;
 pub mod sdp;
 

@@ -227,7 +227,7 @@ fn overload(files: &Files) -> Vec<Bar> {
     bars
 }
 
-/// One bar for each size of crowd.
+/// One bar for each size of crowd, and one for what they make of a webinar.
 fn handshakes(files: &Files) -> Vec<Bar> {
     const FILE: &str = "handshakes";
     let checks = files.get(FILE).map(|file| file.checks()).unwrap_or_default();
@@ -239,7 +239,10 @@ fn handshakes(files: &Files) -> Vec<Bar> {
         })
         .collect();
     let what = "clients join: joins for each second of one core";
-    if bars.is_empty() { vec![bar(what, FILE, None, "1/s", &Bound::AtLeast(500.0))] } else { bars }
+    let mut bars = if bars.is_empty() { vec![bar(what, FILE, None, "1/s", &Bound::AtLeast(500.0))] } else { bars };
+    let what = ("joins beside 1 → 500: p99 during to p99 before", "≤ 1.1");
+    bars.push(judged(files, what, FILE, "handshakes.beside.p99_during_to_before"));
+    bars
 }
 
 #[cfg(test)]
@@ -266,6 +269,23 @@ mod tests {
         assert_eq!(find(&bars, "packets lost").verdict, Verdict::Met);
         let cost = find(&bars, "veth: CPU for each");
         assert_eq!((cost.verdict, cost.found.as_str(), cost.bound.as_str()), (Verdict::Missed, "0.95 µs", "≤ 0.9 µs"));
+    }
+
+    #[test]
+    fn joins_beside_a_webinar_are_judged_by_what_they_make_of_its_latency() {
+        let file = |ratio: f64| {
+            let check = json!({"name": "handshakes.beside.p99_during_to_before", "value": ratio, "unit": "", "bound": "<= 1.1",
+                "ok": ratio <= 1.1});
+            Files::of(&[("handshakes", json!({"checks": [check]}))])
+        };
+        let verdict = |files: &Files| {
+            let bars = all(files);
+            let bar = find(&bars, "joins beside 1 → 500: p99 during to p99 before");
+            (bar.verdict, bar.found.clone(), bar.bound.clone())
+        };
+        assert_eq!(verdict(&file(1.04)), (Verdict::Met, "1.04".to_owned(), "≤ 1.1".to_owned()));
+        assert_eq!(verdict(&file(1.3)).0, Verdict::Missed);
+        assert_eq!(verdict(&Files::default()).0, Verdict::NotRun);
     }
 
     #[test]

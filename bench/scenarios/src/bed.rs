@@ -134,10 +134,29 @@ impl Bed {
     pub fn place_server_napi(&self, cpu: usize) -> Result<()> {
         for thread in thread_napi(&self.server, SERVER_INTERFACE, Some(cpu))? {
             // Workers have priority 1 of this class.
-            run(Command::new("chrt").args(["-f", "-p", "2", &thread.to_string()]))?;
+            hurry(thread, 2)?;
         }
         Ok(())
     }
+
+    /// Nobody on their core makes the sink's NAPI threads wait, not even clients who work at anything but the wire.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn hurry_napi(&self) -> Result<()> {
+        for thread in napi_threads(SINK_INTERFACE)? {
+            hurry(thread, 50)?;
+        }
+        Ok(())
+    }
+}
+
+/// Puts a thread into the FIFO class: on its core it runs before all of a lower priority as soon as it has work.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn hurry(thread: u32, priority: u8) -> Result<()> {
+    run(Command::new("chrt").args(["-f", "-p", &priority.to_string(), &thread.to_string()])).map(drop)
 }
 
 /// Has an interface's packets taken by kernel threads on a core, or by nobody's thread; the threads' ids.

@@ -269,7 +269,10 @@ fn start(bed: &Bed, setup: &Setup, table: &Path, folder: &Path) -> Result<Proces
 
 /// Threads that are no workers leave the workers' core, as they do where nobody confines the process: a worker is in the
 /// FIFO class and would let none of them run while it has work, the resolver of its own paths among them. Their time counts.
-fn part(pid: i32) -> Result<()> {
+///
+/// # Errors
+/// When the process is gone, or a thread cannot be moved.
+pub fn part(pid: i32) -> Result<()> {
     for entry in std::fs::read_dir(format!("/proc/{pid}/task"))? {
         let task = entry?;
         let name = std::fs::read_to_string(task.path().join("comm")).unwrap_or_default();
@@ -360,7 +363,7 @@ fn watch(setup: &Setup, sink: &Sink, (spinner, pid): (&Spinner, i32)) -> Result<
 }
 
 /// Until nothing has come for a while.
-fn drain(sink: &Sink) {
+pub fn drain(sink: &Sink) {
     let until = Instant::now() + DRAIN;
     let mut last = sink.rtp().unwrap_or(0);
     while Instant::now() < until {

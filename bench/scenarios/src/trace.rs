@@ -53,6 +53,13 @@ pub fn last_loss_ns(trace: &[Sample], receivers: u64) -> Option<u64> {
     trace.iter().rev().find(|sample| outstanding(sample) < missing).map(|sample| sample.at_ns)
 }
 
+/// How much of what had left until a time was lost: the least that was outstanding from then on. 0 at the end of a trace.
+#[must_use]
+pub fn lost_until(trace: &[Sample], receivers: u64, at_ns: u64) -> u64 {
+    let since = trace.iter().filter(|sample| sample.at_ns >= at_ns);
+    since.map(|sample| (sample.left * receivers).saturating_sub(sample.came)).min().unwrap_or(0)
+}
+
 /// From when on the latency is usual again after `since_ns`: p99 of the part's probes, video or audio, at most twice that of
 /// the probes before `until_ns`. `None` where it is not until the end.
 ///
@@ -100,6 +107,7 @@ mod tests {
         ];
         assert_eq!(last_loss_ns(&trace, 2), Some(25));
         assert_eq!(last_loss_ns(&trace[..3], 2), None);
+        assert_eq!([20, 26, 50].map(|at_ns| lost_until(&trace, 2, at_ns)), [0, 1, 1]);
     }
 
     #[test]

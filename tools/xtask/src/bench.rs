@@ -19,7 +19,7 @@ Examples:
   cargo xtask bench forward --json out.json
   cargo xtask bench webinar --receivers 3000 --seconds 60 --json out.json
   cargo xtask bench peers --peers janus,rtpengine,floor --receivers 50,500 --json out.json
-  cargo xtask bench handshakes --bots 100,500
+  cargo xtask bench handshakes --bots 100,500 --receivers 500
   cargo xtask bench guard
   cargo xtask bench guard --bless
   cargo xtask bench report --run";
@@ -89,7 +89,10 @@ const BENCHES: &[Bench] = &[
     scenario("memory", "what the data plane has in memory for a listener, and for a participant with 24 videos (root)"),
     scenario("workers", "one room on two workers, each with a core, as against one: CPU per packet (root)"),
     peers("peers", "CPU per forwarded packet beside Janus, rtpengine and floor programs, in the same bed (root)"),
-    peers("handshakes", "joins per second of one core: WebSocket, offer and answer, ICE, DTLS (root)"),
+    peers(
+        "handshakes",
+        "joins per second of one core, and what they make of the latency of 1 to 500 beside them (root)",
+    ),
     Bench {
         name: "report",
         shows: "docs/BENCHMARKS.md and its plots from target/bench/*.json; with --run, of fresh runs of all the others (root)",

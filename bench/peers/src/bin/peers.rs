@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use bench_peers::compare::{self, Bench};
+use bench_peers::handshakes::beside;
 use bench_peers::measure::Setup;
 use bench_peers::progress::{Progress, minutes};
 use bench_peers::systems::Duel;
@@ -34,13 +35,15 @@ const BESIDE_WINDOW: Duration = Duration::from_secs(5);
     after_help = "Examples:
   millrace-peers peers --peers janus,floor --receivers 50,500 --json peers.json
   millrace-peers peers --peers floor,uring --receivers 500 --pairs 5 --seconds 8
-  millrace-peers handshakes --bots 100,500"
+  millrace-peers handshakes --bots 100,500
+  millrace-peers handshakes --bots 100 --receivers 500 --crowd 300 --windows 5"
 )]
 enum Cli {
     /// CPU that each of several servers takes for each forwarded packet: one publisher (156.25 packets of 1200 bytes and 50
     /// of 160 per second), the same receivers, the same sink.
     Peers(Args),
-    /// Joins per second of one core: WebSocket, offer and answer, ICE, DTLS.
+    /// Joins per second of one core: WebSocket, offer and answer, ICE, DTLS. Then the same while the server forwards: what the
+    /// joins make of its latency.
     Handshakes(Handshakes),
 }
 
@@ -52,6 +55,18 @@ struct Handshakes {
     /// People in one room.
     #[arg(long, value_name = "N", default_value_t = 25)]
     rooms_of: u32,
+    /// Receivers of the webinar that is forwarded meanwhile; 0 leaves that part out.
+    #[arg(long, value_name = "N", default_value_t = 500)]
+    receivers: u32,
+    /// Clients that join it at a time.
+    #[arg(long, value_name = "N", default_value_t = 500)]
+    crowd: u32,
+    /// Quiet windows, each with a crowd behind it.
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    windows: u32,
+    /// Length of a quiet window.
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    seconds: u64,
     /// Write every figure to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -104,7 +119,16 @@ fn main() -> ExitCode {
 
 fn handshakes(args: &Handshakes) -> Result<bool> {
     let programs = args.programs.clone().map_or_else(beside, Ok)?;
-    bench_peers::handshakes::run(&args.bots, args.rooms_of, &programs, args.json.as_deref())
+    let Handshakes { receivers, crowd, rooms_of, windows, seconds, .. } = *args;
+    let mut report = Report::start("handshakes");
+    report.note("command", json!(std::env::args().collect::<Vec<_>>()));
+    let rate = bench_peers::handshakes::run(&args.bots, rooms_of, &programs, &mut report)?;
+    let mut figure = format!("{rate:.0} joins for each second of CPU, rooms of {rooms_of}");
+    if receivers > 0 {
+        let setup = beside::Setup { receivers, crowd, rooms_of, windows, seconds, programs: &programs };
+        figure = format!("{figure}; {}", beside::run(&setup, &mut report)?);
+    }
+    report.finish(args.json.as_deref(), &figure)
 }
 
 /// The folder of this program.

@@ -94,11 +94,11 @@ async fn join(bed: &Bed, threads: Threads, setup: &Setup<'_>) -> Result<Call> {
     Ok(Call { janus, publisher, receivers, stage, samples, count, joining_s })
 }
 
-fn socket(namespace: &tools_netlab::netns::Namespace, address: Ipv4Addr) -> Result<UdpSocket> {
+pub(crate) fn socket(namespace: &tools_netlab::netns::Namespace, address: Ipv4Addr) -> Result<UdpSocket> {
     namespace.inside(|| UdpSocket::bind((address, RECEIVER_PORT)).with_context(|| format!("bind {address}")))
 }
 
-fn same_profile(endpoint: &mut Endpoint, cipher: Cipher) -> Result<()> {
+pub(crate) fn same_profile(endpoint: &mut Endpoint, cipher: Cipher) -> Result<()> {
     let profile = endpoint.transport().profile();
     ensure!(profile == Some(self::profile(cipher)), "the server chose {profile:?}");
     Ok(())

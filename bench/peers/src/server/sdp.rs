@@ -48,17 +48,30 @@ fn section(text: &str) -> Result<Section> {
 /// What a publisher offers: sound, then picture, in one bundle.
 #[must_use]
 pub fn offer(sources: &[Source], attributes: &str) -> String {
+    bundle(sources, |source, kind| {
+        format!("a=sendonly\r\n{attributes}a=ssrc:{} cname:bench\r\na=msid:bench {kind}\r\n", source.ssrc)
+    })
+}
+
+/// What a receiver offers to take: the same, the other way.
+#[must_use]
+pub fn wish(sources: &[Source], attributes: &str) -> String {
+    bundle(sources, |_, _| format!("a=recvonly\r\n{attributes}"))
+}
+
+fn bundle(sources: &[Source], lines: impl Fn(&Source, &str) -> String) -> String {
     let mut text = String::from("v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n");
     let mids: Vec<String> = (0..sources.len()).map(|mid| mid.to_string()).collect();
     let _ = write!(text, "a=group:BUNDLE {}\r\n", mids.join(" "));
     for (source, mid) in sources.iter().zip(&mids) {
-        let Source { is_video, ssrc, pt } = source;
+        let Source { is_video, pt, .. } = source;
         let kind = if *is_video { "video" } else { "audio" };
         let codec = if *is_video { "VP8/90000" } else { "opus/48000/2" };
         let _ = write!(
             text,
-            "m={kind} 9 UDP/TLS/RTP/SAVPF {pt}\r\nc=IN IP4 0.0.0.0\r\na=mid:{mid}\r\na=sendonly\r\n\
-             a=rtpmap:{pt} {codec}\r\n{attributes}a=ssrc:{ssrc} cname:bench\r\na=msid:bench {kind}\r\n"
+            "m={kind} 9 UDP/TLS/RTP/SAVPF {pt}\r\nc=IN IP4 0.0.0.0\r\na=mid:{mid}\r\n\
+             a=rtpmap:{pt} {codec}\r\n{}",
+            lines(source, kind)
         );
     }
     text
@@ -98,6 +111,8 @@ mod tests {
         let kinds: Vec<_> = read.iter().map(|one| (one.kind.as_str(), one.pt, one.mid.as_deref())).collect();
         assert_eq!(kinds, [("audio", 111, Some("0")), ("video", 96, Some("1"))]);
         assert_eq!(read[1].codec, "VP8/90000");
+        let wish = wish(&SOURCES, "a=x\r\n");
+        assert_eq!((wish.matches("a=recvonly").count(), wish.matches("a=ssrc").count()), (2, 0));
         let answer = answer(&text, "a=x\r\n").expect("an answer");
         assert_eq!((answer.matches("a=recvonly").count(), answer.matches("a=x").count()), (2, 2));
         assert!(answer.contains("a=group:BUNDLE 0 1\r\n"));
