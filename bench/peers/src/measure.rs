@@ -80,20 +80,19 @@ impl Outcome {
     /// Packets that the sink counted each second of the window.
     #[must_use]
     pub fn rate(&self) -> f64 {
-        as_f64(self.forwarded) / self.usage.seconds
+        self.usage.rate(self.forwarded)
     }
 
     /// CPU of the server's threads for each forwarded packet, µs.
     #[must_use]
     pub fn process_us(&self) -> f64 {
-        as_f64(self.usage.process_ns) / 1000.0 / as_f64(self.carried())
+        self.usage.process_us(self.carried())
     }
 
     /// Time that the core did not have left for each forwarded packet, µs: interrupts and kernel threads included.
     #[must_use]
     pub fn core_us(&self) -> f64 {
-        let rate = f64::midpoint(self.idle_rates[0], self.idle_rates[1]);
-        self.usage.busy_by_spinner(rate) * self.usage.seconds * 1e6 / as_f64(self.carried())
+        self.usage.core_us(f64::midpoint(self.idle_rates[0], self.idle_rates[1]), self.carried())
     }
 
     /// Share of what was offered that did not arrive.
@@ -104,7 +103,7 @@ impl Outcome {
 
     /// Packets of the window that were asked for: what a server sends beyond them makes it no cheaper.
     fn carried(&self) -> u64 {
-        self.forwarded.min(self.offered).max(1)
+        self.forwarded.min(self.offered)
     }
 
     /// How far the calibrations lie apart, in percent.

@@ -177,6 +177,24 @@ impl Usage {
     pub fn busy_by_process(&self) -> f64 {
         as_f64(self.process_ns) / 1e9 / self.seconds
     }
+
+    /// CPU of the process for each of so many packets, µs.
+    #[must_use]
+    pub fn process_us(&self, packets: u64) -> f64 {
+        as_f64(self.process_ns) / 1000.0 / as_f64(packets.max(1))
+    }
+
+    /// Time that the core did not have left for each of so many packets, µs: interrupts and kernel threads included.
+    #[must_use]
+    pub fn core_us(&self, idle_rate: f64, packets: u64) -> f64 {
+        self.busy_by_spinner(idle_rate) * self.seconds * 1e6 / as_f64(packets.max(1))
+    }
+
+    /// Packets per second of the window.
+    #[must_use]
+    pub fn rate(&self, packets: u64) -> f64 {
+        as_f64(packets) / self.seconds
+    }
 }
 
 /// Looks at a core and a process.

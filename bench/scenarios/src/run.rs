@@ -16,7 +16,7 @@ use hdrhistogram::Histogram;
 use tools_netlab::process::Process;
 
 use crate::bed::{Bed, Napi, SERVER_INTERFACE, SINK_INTERFACE};
-use crate::cpu::{self, Meter, Spinner, Usage, as_f64};
+use crate::cpu::{self, Meter, Spinner, Usage};
 use crate::latency::{self, Timed};
 use crate::memory::Resident;
 use crate::sink::{Config, Sink, Stream, Totals};
@@ -134,13 +134,13 @@ impl Outcome {
     /// CPU of the server's threads for each forwarded packet, µs.
     #[must_use]
     pub fn process_us(&self) -> f64 {
-        as_f64(self.usage.process_ns) / 1000.0 / as_f64(self.forwarded.max(1))
+        self.usage.process_us(self.forwarded)
     }
 
     /// Time that the core did not have left for each forwarded packet, µs.
     #[must_use]
     pub fn core_us(&self) -> f64 {
-        self.usage.busy_by_spinner(self.idle_rate()) * self.usage.seconds * 1e6 / as_f64(self.forwarded.max(1))
+        self.usage.core_us(self.idle_rate(), self.forwarded)
     }
 
     /// Mean of the calibrations.
@@ -164,7 +164,7 @@ impl Outcome {
     /// Packets per second in the window.
     #[must_use]
     pub fn rate(&self) -> f64 {
-        as_f64(self.forwarded) / self.usage.seconds
+        self.usage.rate(self.forwarded)
     }
 }
 
