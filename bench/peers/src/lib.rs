@@ -4,7 +4,9 @@
 //!
 //! ```text
 //!  compare ── systems ──┬── measure::table ─── millrace-dataplane, millrace-floor (a table of keys)
-//!   pairs, ratios       └── measure::webrtc ── server::janus ── client (ICE, DTLS, SRTP)
+//!   pairs, ratios       ├── measure::webrtc ── server::webrtc ── client (ICE, DTLS, SRTP)
+//!                       └── measure::sdes ──── server::rtpengine
+//!  server::webrtc: janus, or what is told of clients by `orders`: `sfu` (`millrace-str0m`), mediasoup behind a script
 //! ```
 #![forbid(unsafe_code)]
 
@@ -14,6 +16,9 @@ pub mod floor;
 pub mod handshakes;
 pub mod largest;
 pub mod measure;
+pub mod orders;
 pub mod progress;
 pub mod server;
+#[cfg(feature = "str0m")]
+pub mod sfu;
 pub mod systems;

@@ -47,6 +47,8 @@ pub struct Setup<'s> {
     pub programs: &'s Path,
     /// Where configurations and logs go.
     pub folder: &'s Path,
+    /// mediasoup's worker.
+    pub mediasoup: Option<&'s Path>,
 }
 
 /// What came of it.

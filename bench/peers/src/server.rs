@@ -5,9 +5,12 @@ use std::process::Command;
 
 pub mod bencode;
 pub mod janus;
+pub mod mediasoup;
 pub mod millrace;
 pub mod rtpengine;
 pub mod sdp;
+pub mod unit;
+pub mod webrtc;
 
 /// A command as one would type it, for a report.
 #[must_use]

@@ -4,12 +4,16 @@
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use tools_netlab::install;
 
 use crate::measure::{Outcome, Setup, sdes, table, webrtc};
 use crate::server::janus::{self, Threads};
-use crate::server::rtpengine;
+use crate::server::webrtc::Kind;
+use crate::server::{mediasoup, rtpengine};
+
+/// The program of our unit of `str0m`, which is built where its feature is asked for.
+pub const STR0M: &str = "millrace-str0m";
 
 /// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,6 +32,10 @@ pub enum System {
     JanusLoop,
     /// rtpengine in user space, SDES instead of ICE and DTLS.
     Rtpengine,
+    /// A forwarding unit of the `str0m` library in one thread (`millrace-str0m`).
+    Str0m,
+    /// mediasoup with one worker.
+    Mediasoup,
 }
 
 /// A peer, and which of our servers it is held against.
@@ -66,12 +74,16 @@ impl Duel {
         const JANUS: [Duel; 2] = [Duel::xdp(System::Janus, Some(20.0)), Duel::xdp(System::JanusLoop, Some(20.0))];
         const RTPENGINE: [Duel; 1] = [Duel::xdp(System::Rtpengine, None)];
         const FLOOR: [Duel; 2] = [Duel::xdp(System::FloorSendmmsg, Some(2.0)), Duel::xdp(System::FloorGso, None)];
+        const STR0M: [Duel; 1] = [Duel::xdp(System::Str0m, None)];
+        const MEDIASOUP: [Duel; 1] = [Duel::xdp(System::Mediasoup, Some(8.0))];
         const URING: [Duel; 2] = [Duel::uring(System::FloorSendmmsg, Some(1.5)), Duel::uring(System::FloorGso, None)];
         Some(match word {
             "janus" => &JANUS,
             "rtpengine" => &RTPENGINE,
             "floor" => &FLOOR,
             "uring" => &URING,
+            "str0m" => &STR0M,
+            "mediasoup" => &MEDIASOUP,
             _ => return None,
         })
     }
@@ -89,6 +101,8 @@ impl System {
             Self::Janus => "janus",
             Self::JanusLoop => "janus-loop",
             Self::Rtpengine => "rtpengine",
+            Self::Str0m => "str0m",
+            Self::Mediasoup => "mediasoup",
         }
     }
 
@@ -98,12 +112,16 @@ impl System {
             Self::Janus | Self::JanusLoop => Some(janus::PACKAGE),
             Self::Rtpengine => Some(rtpengine::PACKAGE),
             Self::Millrace | Self::MillraceUring | Self::FloorSendmmsg | Self::FloorGso => None,
+            Self::Str0m | Self::Mediasoup => None,
         }
     }
 
     /// Its version: the package's, or what our own program says.
     #[must_use]
     pub fn version(self, programs: &Path) -> String {
+        if self == Self::Mediasoup {
+            return format!("npm {}", mediasoup::VERSION);
+        }
         let mut command = match (self.package(), self) {
             (Some(package), _) => {
                 let mut query = Command::new("dpkg-query");
@@ -111,6 +129,7 @@ impl System {
                 query
             }
             (None, Self::FloorSendmmsg | Self::FloorGso) => Command::new(programs.join("millrace-floor")),
+            (None, Self::Str0m) => Command::new(programs.join(STR0M)),
             (None, _) => Command::new(programs.join("millrace-dataplane")),
         };
         if self.package().is_none() {
@@ -120,11 +139,16 @@ impl System {
         output.ok().filter(|text| !text.is_empty()).unwrap_or_else(|| "unknown".to_owned())
     }
 
-    /// Installs what it needs.
+    /// Installs what it needs; our own are in `programs`, `worker` is mediasoup's.
     ///
     /// # Errors
     /// When that cannot be had; the message is the reason to skip it.
-    pub fn install(self) -> Result<()> {
+    pub fn install(self, programs: &Path, worker: Option<&Path>) -> Result<()> {
+        if self == Self::Mediasoup {
+            return mediasoup::install(worker);
+        }
+        let is_built = self != Self::Str0m || programs.join(STR0M).is_file();
+        ensure!(is_built, "{STR0M} is not built: cargo build --release -p bench-peers --features str0m");
         self.package().map_or(Ok(()), |package| install::ensure_apt(&[package]))
     }
 
@@ -138,9 +162,11 @@ impl System {
             Self::MillraceUring => table::run(table::MILLRACE_URING, setup),
             Self::FloorSendmmsg => table::run(table::FLOOR_SENDMMSG, setup),
             Self::FloorGso => table::run(table::FLOOR_GSO, setup),
-            Self::Janus => webrtc::run_janus(Threads::PerClient, setup),
+            Self::Janus => webrtc::run(Kind::Janus(Threads::PerClient), setup),
             Self::Rtpengine => sdes::run_rtpengine(setup),
-            Self::JanusLoop => webrtc::run_janus(Threads::Loops(1), setup),
+            Self::Str0m => webrtc::run(Kind::Str0m, setup),
+            Self::Mediasoup => webrtc::run(Kind::Mediasoup, setup),
+            Self::JanusLoop => webrtc::run(Kind::Janus(Threads::Loops(1)), setup),
         }
     }
 }

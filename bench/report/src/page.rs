@@ -119,7 +119,11 @@ fn peers(files: &Files, page: &mut String) {
             page,
             "`floor-sendmmsg` and `floor-gso` are a cipher library with that system call and nothing else: what a careful"
         );
-        line!(page, "program with sockets reaches. rtpengine is fed through SDES, without ICE and DTLS.\n");
+        line!(
+            page,
+            "program with sockets reaches. rtpengine is fed through SDES, without ICE and DTLS. `str0m` is a unit of our own"
+        );
+        line!(page, "on the published library, in one thread; mediasoup is one worker behind its npm package.\n");
     }
     for (name, why) in files.peers().flat_map(|(_, file)| file.series()) {
         if let (Some(peer), Some(why)) = (name.strip_suffix(".skipped"), why.as_str()) {

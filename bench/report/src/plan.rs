@@ -26,7 +26,7 @@ const RUNS: [(&str, &str); 13] = [
     ("memory", "memory"),
     ("workers", "workers"),
     ("handshakes", "handshakes"),
-    ("peers", "peers --peers janus,rtpengine,floor,uring --receivers 50,500"),
+    ("peers", "peers --peers janus,rtpengine,str0m,mediasoup,floor,uring --receivers 50,500"),
 ];
 
 /// The file of a run of the sweep, without `.json`.

@@ -18,7 +18,7 @@ Examples:
   cargo xtask bench forward
   cargo xtask bench forward --json out.json
   cargo xtask bench webinar --receivers 3000 --seconds 60 --json out.json
-  cargo xtask bench peers --peers janus,rtpengine,floor --receivers 50,500 --json out.json
+  cargo xtask bench peers --peers janus,rtpengine,str0m,floor --receivers 50,500 --json out.json
   cargo xtask bench handshakes --bots 100,500 --receivers 500
   cargo xtask bench guard
   cargo xtask bench guard --bless
@@ -88,7 +88,7 @@ const BENCHES: &[Bench] = &[
     scenario("overload", "twice of what comes through: how much still does, how late, and how soon all is well (root)"),
     scenario("memory", "what the data plane has in memory for a listener, and for a participant with 24 videos (root)"),
     scenario("workers", "one room on two workers, each with a core, as against one: CPU per packet (root)"),
-    peers("peers", "CPU per forwarded packet beside Janus, rtpengine and floor programs, in the same bed (root)"),
+    peers("peers", "CPU per forwarded packet beside Janus, rtpengine, str0m, mediasoup and floor programs (root)"),
     peers(
         "handshakes",
         "joins per second of one core, and what they make of the latency of 1 to 500 beside them (root)",
@@ -131,6 +131,8 @@ const fn peers(name: &'static str, shows: &'static str) -> Bench {
         "dataplane-keeper",
         "-p",
         "controlplane-daemon",
+        "--features",
+        "bench-peers/str0m",
     ];
     Bench {
         name,

@@ -4,7 +4,7 @@
 #![forbid(unsafe_code)]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -24,6 +24,8 @@ use tools_netlab::{console, registry};
 #[global_allocator]
 static GLOBAL: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// What `--peers` knows.
+const WORDS: &str = "janus, rtpengine, str0m, mediasoup, floor, uring";
 /// What a run takes beside its window: bed, calibrations, warming up, draining.
 const BESIDE_WINDOW: Duration = Duration::from_secs(5);
 
@@ -35,6 +37,7 @@ const BESIDE_WINDOW: Duration = Duration::from_secs(5);
     after_help = "Examples:
   millrace-peers peers --peers janus,floor --receivers 50,500 --json peers.json
   millrace-peers peers --peers floor,uring --receivers 500 --pairs 5 --seconds 8
+  millrace-peers peers --peers str0m,mediasoup --mediasoup-worker ./mediasoup-worker --receivers 50
   millrace-peers handshakes --bots 100,500
   millrace-peers handshakes --bots 100 --receivers 500 --crowd 300 --windows 5"
 )]
@@ -77,8 +80,13 @@ struct Handshakes {
 
 #[derive(clap::Args)]
 struct Args {
-    /// janus, rtpengine, mediasoup, floor, uring; Millrace over AF_XDP is always there.
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "janus,rtpengine,floor,uring")]
+    /// janus, rtpengine, str0m, mediasoup, floor: each against Millrace over AF_XDP; uring: Millrace over io_uring against floor.
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_delimiter = ',',
+        default_value = "janus,rtpengine,str0m,mediasoup,floor,uring"
+    )]
     peers: Vec<String>,
     /// Numbers of receivers. Of the largest, as many as the peer carries with at most 0.1 % of loss.
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "50,500")]
@@ -92,7 +100,7 @@ struct Args {
     /// aes128gcm, aes256gcm or sha1: offered and taken by everybody.
     #[arg(long, value_name = "NAME", default_value = "aes128gcm")]
     cipher: Cipher,
-    /// A mediasoup worker to measure as well.
+    /// The worker of mediasoup 3.19.0, without which mediasoup is skipped; what drives it is installed from npm.
     #[arg(long, value_name = "PATH")]
     mediasoup_worker: Option<PathBuf>,
     /// Write every figure to this file.
@@ -146,11 +154,20 @@ fn run(args: &Args) -> Result<bool> {
     let cipher = args.cipher;
     report.note("cipher", cipher.name());
     report.note("media", json!({"video": format!("{:?}", Shape::VIDEO), "audio": format!("{:?}", Shape::AUDIO)}));
-    let duels = duels(args, &mut report)?;
+    let duels = duels(args, &programs, &mut report)?;
     let systems = duels.iter().flat_map(|duel| [duel.ours, duel.peer]);
     let versions: BTreeMap<_, _> = systems.map(|system| (system.name(), system.version(&programs))).collect();
     report.note("versions", json!(versions));
-    let setup = Setup { receivers: 0, cipher, warm_up: 2, seconds: args.seconds, programs: &programs, folder: &folder };
+    let mediasoup = args.mediasoup_worker.as_deref();
+    let setup = Setup {
+        receivers: 0,
+        cipher,
+        warm_up: 2,
+        seconds: args.seconds,
+        programs: &programs,
+        folder: &folder,
+        mediasoup,
+    };
     let receivers: BTreeSet<u32> = args.receivers.iter().copied().filter(|receivers| *receivers > 0).collect();
     ensure!(!receivers.is_empty() && args.pairs > 0, "--receivers and --pairs want numbers above 0");
     let mut progress = plan(args, &duels, &receivers);
@@ -198,23 +215,16 @@ fn plan(args: &Args, duels: &[Duel], receivers: &BTreeSet<u32>) -> Progress {
 }
 
 /// The duels that are asked for and can be had; why others are left out is printed and noted.
-fn duels(args: &Args, report: &mut Report) -> Result<Vec<Duel>> {
+fn duels(args: &Args, programs: &Path, report: &mut Report) -> Result<Vec<Duel>> {
     let mut found = Vec::new();
     let mut skip = |name: &str, why: String| {
         console::line(&format!("SKIPPED: {name}: {why}"));
         report.note(format!("{name}.skipped"), why);
     };
     for word in &args.peers {
-        let Some(duels) = Duel::of(word) else {
-            match (word.as_str(), &args.mediasoup_worker) {
-                ("mediasoup", None) => skip(word, "no worker is given (--mediasoup-worker PATH)".to_owned()),
-                ("mediasoup", Some(_)) => skip(word, "its worker cannot be driven yet".to_owned()),
-                _ => bail!("--peers: there is no {word:?}: janus, rtpengine, mediasoup, floor, uring"),
-            }
-            continue;
-        };
+        let duels = Duel::of(word).with_context(|| format!("--peers: there is no {word:?}: {WORDS}"))?;
         for duel in duels {
-            match duel.peer.install() {
+            match duel.peer.install(programs, args.mediasoup_worker.as_deref()) {
                 Ok(()) => found.push(*duel),
                 Err(error) => skip(duel.peer.name(), format!("{error:#}")),
             }

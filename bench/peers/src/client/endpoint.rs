@@ -51,6 +51,12 @@ impl Endpoint {
         )
     }
 
+    /// As `a=fingerprint` writes it.
+    #[must_use]
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
+
     /// The transport, for what is sent through it.
     pub fn transport(&mut self) -> &mut Transport {
         &mut self.transport

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Janus with real WebRTC clients: each on an address of its own, ICE and DTLS by our bots, one SRTP profile offered.
+//! Servers with real WebRTC clients: each on an address of its own, ICE and DTLS by our bots, one SRTP profile offered.
 
 use std::net::{Ipv4Addr, UdpSocket};
 use std::sync::Arc;
@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use bench_bots::profile::Profile;
-use bench_bots::transport::{IceRole, Identity};
-use bench_scenarios::bed::{Bed, FIRST_PUBLISHER, FIRST_RECEIVER, SERVER};
+use bench_bots::transport::Identity;
+use bench_scenarios::bed::{Bed, FIRST_PUBLISHER, FIRST_RECEIVER};
 use bench_scenarios::cpu;
-use bench_scenarios::run::{OTHER_CPU, SERVER_CPU};
+use bench_scenarios::run::OTHER_CPU;
 use dataplane_table::Cipher;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -20,7 +20,7 @@ use super::{Done, Outcome, Place, RECEIVER_PORT, Setup};
 use crate::client::endpoint::Endpoint;
 use crate::client::media::{Published, Source};
 use crate::client::webrtc::{Samples, Stage, publish, receive};
-use crate::server::janus::{Janus, Threads};
+use crate::server::webrtc::{Kind, Server};
 
 /// Sound first, as in the offer.
 pub(crate) const SOURCES: [Source; 2] =
@@ -28,7 +28,7 @@ pub(crate) const SOURCES: [Source; 2] =
 
 /// Everybody who is connected.
 struct Call {
-    janus: Janus,
+    server: Server,
     publisher: JoinHandle<Result<Published>>,
     receivers: Vec<JoinHandle<Result<()>>>,
     stage: watch::Sender<Stage>,
@@ -37,20 +37,20 @@ struct Call {
     joining_s: f64,
 }
 
-/// Runs Janus once.
+/// Runs a server once.
 ///
 /// # Errors
 /// When somebody cannot join; what was measured is never an error.
-pub fn run_janus(threads: Threads, setup: &Setup<'_>) -> Result<Outcome> {
+pub fn run(kind: Kind, setup: &Setup<'_>) -> Result<Outcome> {
     let place = Place::prepare(setup, true)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
         .on_thread_start(|| _ = cpu::pin(OTHER_CPU))
         .build()?;
-    let mut call = runtime.block_on(join(&place.bed, threads, setup))?;
+    let mut call = runtime.block_on(join(&place.bed, kind, setup))?;
     call.stage.send_replace(Stage::Sending);
-    let window = place.watch(setup, call.janus.pid(), &call.count);
+    let window = place.watch(setup, call.server.pid(), &call.count);
     call.stage.send_replace(Stage::Draining);
     place.drain();
     call.stage.send_replace(Stage::Over);
@@ -58,22 +58,21 @@ pub fn run_janus(threads: Threads, setup: &Setup<'_>) -> Result<Outcome> {
     for receiver in call.receivers {
         runtime.block_on(receiver)?.context("a receiver")?;
     }
-    let command = call.janus.command().to_owned();
-    drop(call.janus);
+    let command = call.server.command().to_owned();
+    drop(call.server);
     let samples = [&call.samples.right, &call.samples.wrong, &call.samples.unopened];
     let [right, wrong, unopened] = samples.map(|counter| counter.load(Ordering::Relaxed));
     let samples = [right, wrong + unopened];
     place.finish(setup, &window?, Done { published: &published, samples, joining_s: call.joining_s, command })
 }
 
-async fn join(bed: &Bed, threads: Threads, setup: &Setup<'_>) -> Result<Call> {
+async fn join(bed: &Bed, kind: Kind, setup: &Setup<'_>) -> Result<Call> {
     let identity = Arc::new(Identity::generate(Some(profile(setup.cipher)))?);
-    let mut janus = Janus::start((&bed.server, &bed.sink), SERVER, SERVER_CPU, threads, setup.folder).await?;
+    let mut server = Server::start(kind, bed, setup).await?;
     let (stage, stages) = watch::channel(Stage::Waiting);
     let sources: Arc<[Source]> = SOURCES.into();
     let first: Ipv4Addr = FIRST_PUBLISHER.parse()?;
-    let mut endpoint = Endpoint::new(socket(&bed.generator, first)?, &identity, IceRole::Controlling)?;
-    let feed = janus.publish(&mut endpoint, &SOURCES).await?;
+    let mut endpoint = server.publish(socket(&bed.generator, first)?, &identity, &SOURCES).await?;
     same_profile(&mut endpoint, setup.cipher)?;
     let count = Arc::new(AtomicU64::new(0));
     let publisher = tokio::spawn(publish(endpoint, Arc::clone(&sources), Arc::clone(&count), stages.clone()));
@@ -83,7 +82,7 @@ async fn join(bed: &Bed, threads: Threads, setup: &Setup<'_>) -> Result<Call> {
     let first: Ipv4Addr = FIRST_RECEIVER.parse()?;
     for number in 0..setup.receivers {
         let address = Ipv4Addr::from(u32::from(first) + number);
-        let mut endpoint = janus.subscribe(feed, socket(&bed.sink, address)?, &identity).await?;
+        let mut endpoint = server.subscribe(socket(&bed.sink, address)?, &identity, &SOURCES).await?;
         same_profile(&mut endpoint, setup.cipher)?;
         let receiver = receive(endpoint, Arc::clone(&sources), Arc::clone(&samples), stages.clone());
         receivers.push(tokio::spawn(receiver));
@@ -91,7 +90,7 @@ async fn join(bed: &Bed, threads: Threads, setup: &Setup<'_>) -> Result<Call> {
     let joining_s = began.elapsed().as_secs_f64();
     // What joining leaves behind is over before anything is measured.
     tokio::time::sleep(Duration::from_secs(1)).await;
-    Ok(Call { janus, publisher, receivers, stage, samples, count, joining_s })
+    Ok(Call { server, publisher, receivers, stage, samples, count, joining_s })
 }
 
 pub(crate) fn socket(namespace: &tools_netlab::netns::Namespace, address: Ipv4Addr) -> Result<UdpSocket> {
