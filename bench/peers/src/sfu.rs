@@ -5,6 +5,7 @@
 //! due. It must never do work that other servers here are spared, nor spare any that they do.
 
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -164,8 +165,7 @@ impl Client {
     fn poll(&mut self, socket: &UdpSocket, incoming: &mut Vec<RtpPacket>) {
         loop {
             match self.rtc.poll_output() {
-                // What the kernel does not take is lost, as with any server.
-                Ok(Output::Transmit(transmit)) => _ = socket.send_to(&transmit.contents, transmit.destination),
+                Ok(Output::Transmit(transmit)) => send(socket, &transmit.contents, transmit.destination),
                 Ok(Output::Event(Event::RtpPacket(packet))) if self.is_publisher => incoming.push(packet),
                 Ok(Output::Event(_)) => {}
                 Ok(Output::Timeout(due)) => {
@@ -179,6 +179,17 @@ impl Client {
                 }
             }
         }
+    }
+}
+
+/// Waits while the kernel's buffer is full, which a frame to 50 receivers fills; what fails otherwise is lost.
+fn send(socket: &UdpSocket, datagram: &[u8], to: SocketAddr) {
+    let is_full = |sent: std::io::Result<usize>| sent.is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
+    let until = Instant::now() + SLEEP;
+    while is_full(socket.send_to(datagram, to)) && Instant::now() < until {
+        let timeout = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
+        let mut watched = [PollFd::from_borrowed_fd(socket.as_fd(), PollFlags::OUT)];
+        let _ = poll(&mut watched, Some(&timeout));
     }
 }
 
