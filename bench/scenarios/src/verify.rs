@@ -96,6 +96,6 @@ impl Listener<'_> {
         let stream = self.receiver.streams.iter().find(|stream| stream.ssrc.to_be_bytes() == *ssrc);
         let publisher = stream.and_then(|stream| plan.publishers.get(stream.publisher));
         let track = publisher.zip(stream).and_then(|(publisher, stream)| publisher.tracks.get(stream.track));
-        track.is_some_and(|track| payload::read(body, track.is_video()).is_some_and(|(ssrc, _)| ssrc == track.ssrc))
+        track.is_some_and(|track| payload::read_of(track.codec, body).is_some_and(|said| said.ssrc == track.ssrc))
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! SRTP from synthetic or recorded streams: the publishers of a table, each from its own address, at the rate of a camera and a
-//! microphone, with probes whose send time is known.
+//! microphone, with probes whose send time is known; and the table's receivers.
 //!
 //! ```text
 //!  Plan ── Sender::open ──► sockets, contexts ── run ──► packets when they are due ──► Sent: counts, probes
@@ -17,8 +17,10 @@
 //! | [`impairment`] | which packets are lost, and which leave behind later ones |
 //! | [`sender`] | sends, counts, notes probes, writes pcap |
 //! | [`link`] | frames onto a wire, where there are more publishers than sockets can be fed |
+//! | [`receiver`] | receives what a server sends on: gaps, duplicates, what does not open, latency |
 //! | [`cipher`] | SRTP by a cipher library, for what is sent |
 //! | [`session`] | SRTP by `webrtc-srtp`, for what is received |
+//! | [`svc`] | spatial and temporal layers in one SSRC, as VP9 describes them |
 //!
 //! Its counts are what a measurement compares with: it must never count a packet that the kernel did not take.
 #![forbid(unsafe_code)]
@@ -31,13 +33,16 @@ pub mod link;
 pub mod media;
 pub mod options;
 pub mod payload;
+pub mod receiver;
 pub mod recording;
 pub mod sender;
 mod sent;
 pub mod session;
 mod source;
+pub mod svc;
 
 pub use media::Shape;
+pub use receiver::{Received, Receivers};
 pub use sender::{Probe, Sender, Sent};
 
 /// Monotonic time, ns; the clock that BPF programs read.

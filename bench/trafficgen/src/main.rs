@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `millrace-trafficgen`: sends what the publishers of a table send.
+//! `millrace-trafficgen`: sends what the publishers of a table send, or receives what its receivers get.
 #![forbid(unsafe_code)]
+
+mod receive;
 
 use std::io::Write;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -14,7 +17,8 @@ use bench_trafficgen::media::Shape;
 use bench_trafficgen::options::{Churn, Options, Surge};
 use bench_trafficgen::recording::Recordings;
 use bench_trafficgen::sender::{Sender, Sent};
-use clap::Parser;
+use bench_trafficgen::svc::Svc;
+use clap::{Parser, Subcommand};
 use dataplane_table::Table;
 
 #[global_allocator]
@@ -25,6 +29,8 @@ static GLOBAL: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[command(
     name = "millrace-trafficgen",
     version,
+    subcommand_negates_reqs = true,
+    args_conflicts_with_subcommands = true,
     after_help = "Examples:
   millrace-trafficgen --table call.toml --seconds 10
   millrace-trafficgen --table call.toml --video-kbps 40000 --burst 4
@@ -32,16 +38,20 @@ static GLOBAL: mimalloc::MiMalloc = mimalloc::MiMalloc;
   millrace-trafficgen --table call.toml --sends 8 --pauses 2              # publishers that go and come
   millrace-trafficgen --table simulcast.toml --encodings 150,500,1500     # three video tracks per publisher
   millrace-trafficgen --table call.toml --temporal-layers 3
+  millrace-trafficgen --table vp9.toml --svc L3T3                         # or L3T3_KEY; with --flexible
   millrace-trafficgen --table call.toml --surge 5,10,2.0 --seconds 15     # twice the video from second 5 to 10
   millrace-trafficgen --table call.toml --pcap-in recorded.pcapng
   millrace-trafficgen --table call.toml --pcap-out sent.pcap --seconds 3  # plain RTP, for Wireshark
+  millrace-trafficgen receive --table call.toml --json received.json      # first this, then the sender
 
 The addresses of the table's publishers must be this host's. docs/TABLE.md describes tables and these options."
 )]
 struct Arguments {
+    #[command(subcommand)]
+    command: Option<Mode>,
     /// The call; docs/TABLE.md describes it.
-    #[arg(long, value_name = "FILE")]
-    table: PathBuf,
+    #[arg(long, value_name = "FILE", required = true)]
+    table: Option<PathBuf>,
     /// How long.
     #[arg(long, value_name = "N", default_value_t = 10)]
     seconds: u64,
@@ -81,6 +91,12 @@ struct Arguments {
     /// Temporal layers of VP8, 1 to 3.
     #[arg(long, value_name = "N", default_value_t = 1)]
     temporal_layers: u8,
+    /// Spatial and temporal layers of VP9: L1T1 to L3T3, L2T1_KEY to L3T3_KEY.
+    #[arg(long, value_name = "MODE", default_value = "L1T1")]
+    svc: Svc,
+    /// VP9 in flexible mode: references in each packet, no structure of pictures in keyframes.
+    #[arg(long)]
+    flexible: bool,
     /// Cameras send FACTOR times the packets from one second to another.
     #[arg(long, value_name = "FROM,UNTIL,FACTOR", value_delimiter = ',')]
     surge: Vec<f64>,
@@ -93,6 +109,12 @@ struct Arguments {
     /// Where what is random begins: the same seed, the same losses.
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
+}
+
+#[derive(Subcommand)]
+enum Mode {
+    /// Receives what the table's receivers get, opens it, and counts it.
+    Receive(receive::Arguments),
 }
 
 impl Arguments {
@@ -125,6 +147,7 @@ impl Arguments {
             churn,
             encodings_bps: self.encodings.iter().map(|kbps| kbps * 1000).collect(),
             temporal_layers: self.temporal_layers,
+            svc: Svc { is_flexible: self.flexible, ..self.svc },
             surge,
             recordings,
             seed: self.seed,
@@ -143,9 +166,17 @@ fn parts_per_million(percent: f64) -> Result<u32> {
     Ok((percent * 10_000.0).round() as u32)
 }
 
-fn main() -> Result<()> {
+fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
-    let plan = Table::read(&arguments.table)?.plan()?;
+    match &arguments.command {
+        Some(Mode::Receive(arguments)) => receive::main(arguments),
+        None => send(&arguments).map(|()| ExitCode::SUCCESS),
+    }
+}
+
+fn send(arguments: &Arguments) -> Result<()> {
+    let table = arguments.table.as_deref().context("--table FILE is missing")?;
+    let plan = Table::read(table)?.plan()?;
     let mut sender = Sender::open(&plan, &arguments.options()?)?;
     if let Some(path) = &arguments.pcap_out {
         sender.capture_to(path)?;

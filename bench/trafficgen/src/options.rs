@@ -4,11 +4,12 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use dataplane_table::Plan;
+use dataplane_table::{Plan, Publisher};
 
 use crate::impairment::Impairment;
 use crate::media::Shape;
 use crate::recording::Recordings;
+use crate::svc::Svc;
 
 /// How the senders send.
 #[derive(Clone, PartialEq, Debug)]
@@ -29,6 +30,8 @@ pub struct Options {
     pub encodings_bps: Vec<u64>,
     /// Temporal layers of video, 1 to 3 (VP8's descriptor names them).
     pub temporal_layers: u8,
+    /// Spatial and temporal layers of VP9.
+    pub svc: Svc,
     /// Cameras send more for a while.
     pub surge: Option<Surge>,
     /// Payloads and times from a recording, in place of [`Options::video`] and [`Options::audio`].
@@ -50,6 +53,7 @@ impl Default for Options {
             churn: None,
             encodings_bps: Vec::new(),
             temporal_layers: 1,
+            svc: Svc::NONE,
             surge: None,
             recordings: None,
             has_random_phases: false,
@@ -77,6 +81,11 @@ impl Options {
             let fits = shape.frame_rate > 0.0 && shape.packet_rate > 0.0 && shape.payload <= LONGEST_PAYLOAD;
             ensure!(fits, "{shape:?}: rates must be above 0, payloads at most {LONGEST_PAYLOAD} bytes");
         }
+        let is_vp9 = |publisher: &Publisher| publisher.tracks.iter().any(|track| track.codec == "vp9");
+        ensure!(
+            self.svc == Svc::NONE || plan.publishers.iter().any(is_vp9),
+            "layers of VP9 for a table without a track of that codec"
+        );
         let cameras = plan.publishers.iter().map(|p| p.tracks.iter().filter(|track| track.is_video()).count());
         let most = cameras.max().unwrap_or(0);
         ensure!(

@@ -2,11 +2,13 @@
 //! What a packet carries: a payload descriptor that a server may read and rewrite, and behind it bytes that say which packet of
 //! which track it is, so that who decrypts it can tell whether it is what was sent.
 
+use crate::svc;
+
 /// Bytes of the descriptor of video (VP8: X, I, L and K, a 15-bit picture id; RFC 7741 §4.2), and of audio (Opus: TOC).
 const VIDEO_HEAD: usize = 7;
 const AUDIO_HEAD: usize = 1;
-/// SSRC and number of the packet.
-const NAME: usize = 12;
+/// SSRC and number of the packet, and when it was made, monotonic ns; 0 = not known.
+const NAME: usize = 20;
 
 /// Place of a packet in its stream.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -66,6 +68,11 @@ pub fn write(out: &mut [u8], is_video: bool, ssrc: u32, place: Place) {
 
 /// Writes the payload of a packet of a layer; `out` is as long as it shall be, [`SHORTEST`] at least.
 pub fn write_layered(out: &mut [u8], is_video: bool, ssrc: u32, place: Place, layer: Layer) {
+    write_made(out, is_video, ssrc, (place, layer), 0);
+}
+
+/// The same with the time at which it was made.
+pub(crate) fn write_made(out: &mut [u8], is_video: bool, ssrc: u32, (place, layer): (Place, Layer), made_ns: u64) {
     let mut head = [0_u8; VIDEO_HEAD];
     let head = if is_video {
         let picture = 0x8000 | u16::try_from(place.frame & 0x7fff).unwrap_or(0);
@@ -81,34 +88,66 @@ pub fn write_layered(out: &mut [u8], is_video: bool, ssrc: u32, place: Place, la
         head[0] = 0x78;
         &head[..AUDIO_HEAD]
     };
-    let (ssrc, number) = (ssrc.to_be_bytes(), place.number.to_be_bytes());
+    write_behind(out, head, ssrc, (place.number, made_ns));
+}
+
+/// Writes a payload behind a descriptor: which packet it is, and when it was made.
+pub(crate) fn write_behind(out: &mut [u8], head: &[u8], ssrc: u32, (number, made_ns): (u64, u64)) {
+    let name = (ssrc.to_be_bytes(), number.to_be_bytes(), made_ns.to_be_bytes());
     let mut at = 0;
-    for part in [head, &ssrc[..], &number[..]] {
+    for part in [head, &name.0[..], &name.1[..], &name.2[..]] {
         if let Some(field) = out.get_mut(at..at + part.len()) {
             field.copy_from_slice(part);
         }
         at += part.len();
     }
     let rest = out.get_mut(at..).unwrap_or(&mut []);
-    for (field, part) in rest.chunks_mut(PATTERN).zip(filler(place.number)) {
+    for (field, part) in rest.chunks_mut(PATTERN).zip(filler(number)) {
         field.copy_from_slice(&part[..field.len()]);
     }
 }
 
 /// The shortest payload that says what it is.
-pub const SHORTEST: usize = VIDEO_HEAD + NAME;
+pub const SHORTEST: usize = svc::LONGEST + NAME;
 
-/// Which packet a decrypted payload is: SSRC on the publisher's leg and number; `None` where it is not what was sent.
+/// What a payload says of its packet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Said {
+    /// SSRC on the publisher's leg.
+    pub ssrc: u32,
+    /// Packet of the stream, from 0.
+    pub number: u64,
+    /// When it was made, monotonic ns; 0 = not known.
+    pub made_ns: u64,
+}
+
+/// Which packet a decrypted payload is: SSRC on the publisher's leg and number; `None` where it is not what was sent. For VP8
+/// and Opus.
 #[must_use]
 pub fn read(payload: &[u8], is_video: bool) -> Option<(u32, u64)> {
-    let body = payload.get(if is_video { VIDEO_HEAD } else { AUDIO_HEAD }..)?;
-    let (ssrc, rest) = body.split_first_chunk::<4>()?;
+    read_behind(payload, if is_video { VIDEO_HEAD } else { AUDIO_HEAD }).map(|said| (said.ssrc, said.number))
+}
+
+/// What a decrypted payload of a codec says; `None` where it is not what was sent.
+#[must_use]
+pub fn read_of(codec: &str, payload: &[u8]) -> Option<Said> {
+    match codec {
+        "opus" => read_behind(payload, AUDIO_HEAD),
+        "vp9" => read_behind(payload, svc::descriptor_len(payload)?),
+        _ => read_behind(payload, VIDEO_HEAD),
+    }
+}
+
+fn read_behind(payload: &[u8], head: usize) -> Option<Said> {
+    let (ssrc, rest) = payload.get(head..)?.split_first_chunk::<4>()?;
     let (number, rest) = rest.split_first_chunk::<8>()?;
+    let (made_ns, rest) = rest.split_first_chunk::<8>()?;
     let number = u64::from_be_bytes(*number);
-    rest.chunks(PATTERN)
-        .zip(filler(number))
-        .all(|(field, part)| *field == part[..field.len()])
-        .then(|| (u32::from_be_bytes(*ssrc), number))
+    rest.chunks(PATTERN).zip(filler(number)).all(|(field, part)| *field == part[..field.len()]).then(|| Said {
+        ssrc: u32::from_be_bytes(*ssrc),
+        number,
+        made_ns: u64::from_be_bytes(*made_ns),
+    })
 }
 
 /// Bytes of a part of the filler.

@@ -4,9 +4,11 @@
 use dataplane_table::Track;
 
 use crate::media::Shape;
+use crate::mono_ns;
 use crate::options::{Options, Surge};
 use crate::payload::{self, Layer, Place};
 use crate::recording::Recording;
+use crate::svc::{self, Svc};
 
 /// Probes have ids from 1 to this, and then from 1 again; see `ebpf/sink/src/layout.rs`.
 const PROBE_IDS: u32 = 600;
@@ -49,6 +51,8 @@ struct Synthetic {
     shape: Shape,
     surge: Option<Surge>,
     layers: u8,
+    /// VP9's, where it is that.
+    svc: Option<Svc>,
     burst: u64,
     /// When frame 0 is due after the start, ns.
     offset_ns: u64,
@@ -137,9 +141,8 @@ impl Source {
                 self.timestamp = self.timestamp.wrapping_add(step.ticks);
                 plain.clear();
                 plain.resize(RTP_HEAD + synthetic.shape.payload.max(payload::SHORTEST), 0);
-                let (place, layer) = (synthetic.place(self.number), synthetic.layer());
                 if let Some(body) = plain.get_mut(RTP_HEAD..) {
-                    payload::write_layered(body, entry.is_video(), entry.ssrc, place, layer);
+                    synthetic.write(body, &entry, self.number);
                 }
                 let is_last = synthetic.advance();
                 head(plain, &entry, seq, self.timestamp, entry.is_video() && is_last);
@@ -174,7 +177,12 @@ impl Synthetic {
         let mut synthetic = Self {
             shape,
             surge: options.surge.filter(|_| entry.is_video()),
-            layers: if entry.codec == "vp8" { options.temporal_layers } else { 1 },
+            layers: match entry.codec {
+                "vp8" => options.temporal_layers,
+                "vp9" => options.svc.temporal,
+                _ => 1,
+            },
+            svc: (entry.codec == "vp9").then_some(options.svc),
             burst: options.burst,
             offset_ns: 0,
             frame: 0,
@@ -205,7 +213,19 @@ impl Synthetic {
     fn count_packets(&mut self) {
         let surge = self.surge.filter(|surge| surge.is_on(self.frame_ns()));
         let shape = surge.map_or(self.shape, |surge| self.shape.times(surge.factor));
-        self.packets = shape.packets(self.frame);
+        self.packets = shape.packets(self.frame).max(self.svc.map_or(1, |svc| svc.spatial.into()));
+    }
+
+    /// Writes the payload of the next packet, which is number `number` of its stream.
+    fn write(&self, body: &mut [u8], entry: &Track, number: u64) {
+        let (layer, made_ns) = (self.layer(), mono_ns());
+        let Some(svc) = self.svc else {
+            return payload::write_made(body, entry.is_video(), entry.ssrc, (self.place(number), layer), made_ns);
+        };
+        let mut head = [0; svc::LONGEST];
+        let part = svc.part(self.nth, self.packets);
+        let len = svc.describe(&mut head, self.frame, self.frame - self.key_frame, part, layer);
+        payload::write_behind(body, head.get(..len).unwrap_or(&[]), entry.ssrc, (number, made_ns));
     }
 
     /// RTP ticks from the packet before to this one, and the probe that begins here.

@@ -12,6 +12,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use bench_trafficgen::payload;
+    use bench_trafficgen::receiver::Receivers;
     use bench_trafficgen::sender::{Options, Sender, Sent};
     use bench_trafficgen::session::{self, End};
     use dataplane_table::{Plan, Table};
@@ -29,6 +30,11 @@ mod tests {
 
     impl Server {
         fn start(name: &str, cipher: &str, options: &[&str]) -> Self {
+            Self::with(name, ("vp8", cipher), &[options, &["--backend", "sockets"]].concat())
+        }
+
+        /// With cameras of a codec.
+        fn with(name: &str, (codec, cipher): (&str, &str), options: &[&str]) -> Self {
             let folder = std::env::temp_dir().join(format!("millrace-standalone-{name}-{}", std::process::id()));
             std::fs::create_dir_all(&folder).expect("a folder");
             let free = || UdpSocket::bind("127.0.0.1:0").expect("bound").local_addr().expect("an address").port();
@@ -39,7 +45,7 @@ cipher = "{cipher}"
 name = "speakers"
 remote = "127.0.0.2:{}"
 count = 2
-track = [{{ codec = "vp8", pt = 96, ssrc = 1000 }}, {{ codec = "opus", pt = 111, ssrc = 2000 }}]
+track = [{{ codec = "{codec}", pt = 96, ssrc = 1000 }}, {{ codec = "opus", pt = 111, ssrc = 2000 }}]
 [[receiver]]
 from = "speakers"
 remote = "127.0.0.10:{}"
@@ -55,7 +61,7 @@ count = 3
             let child = Command::new(PROGRAM)
                 .arg("--table")
                 .arg(&table)
-                .args(["--no-pin", "--backend", "sockets"])
+                .arg("--no-pin")
                 .args(options)
                 .stdin(Stdio::null())
                 .stdout(log.try_clone().expect("a log"))
@@ -185,6 +191,31 @@ count = 3
             assert!(sent.total() > 250 && sent.refused == 0, "{sent:?}");
             assert_eq!(got, expected(&server, &sent), "{cipher}: {}", server.log());
         }
+    }
+
+    /// Layers are not chosen among yet: a receiver gets all of them.
+    #[test]
+    fn the_generators_receivers_get_all_layers_of_every_camera_over_io_uring() {
+        let mut server = Server::with("layers", ("vp9", "AEAD_AES_128_GCM"), &["--backend", "uring"]);
+        server.wait_for("serving ");
+        let plan = server.plan();
+        let options = Options { svc: "L3T3".parse().expect("a mode"), ..Options::default() };
+        let (stop, count) = (AtomicBool::new(false), AtomicU64::new(0));
+        let receivers = Receivers::open(&plan).expect("open");
+        let sender = Sender::open(&plan, &options).expect("open");
+        let (sent, received) = std::thread::scope(|scope| {
+            let end_sending = Stop(&stop);
+            let receiving = scope.spawn(|| receivers.run(START_LIMIT, Duration::from_secs(2)));
+            let running = scope.spawn(|| sender.run(&stop, &count));
+            std::thread::sleep(Duration::from_secs(2));
+            drop(end_sending);
+            (running.join().expect("no panic"), receiving.join().expect("no panic").expect("received"))
+        });
+        let all = sent.total() * plan.receivers.len() as u64;
+        let seen = (received.packets, received.gaps, received.duplicates, received.latency.len());
+        assert_eq!(seen, (all, 0, 0, all), "{}", server.log());
+        assert!(received.is_sound() && received.streams == 12, "{received:?}");
+        assert!(received.latency.min() > 1000 && received.latency.max() < 5_000_000_000, "{:?}", received.latency);
     }
 
     #[test]
