@@ -37,7 +37,9 @@ pub(crate) fn main(arguments: &Arguments) -> Result<bool> {
         "overload" => overload::overload(arguments),
         "memory" => memory::memory(arguments),
         "workers" => workers::workers(arguments),
-        other => bail!("there is no workload {other:?}: webinar, meeting, rooms, audio, latency, overload, memory, workers"),
+        other => {
+            bail!("there is no workload {other:?}: webinar, meeting, rooms, audio, latency, overload, memory, workers")
+        }
     }
 }
 

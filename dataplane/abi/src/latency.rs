@@ -15,7 +15,7 @@ const OCTAVE_BITS: u32 = 6;
 const OCTAVE: u64 = 1 << OCTAVE_BITS;
 /// Buckets: 11 KiB.
 pub const LATENCY_BUCKETS: usize = 1408;
-const _: () = assert!(LATENCY_BUCKETS.is_multiple_of(OCTAVE as usize));
+const _: () = assert!(LATENCY_BUCKETS.is_multiple_of(1 << OCTAVE_BITS));
 
 /// The bucket of a latency.
 #[must_use]

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use bench_peers::compare::{self, Bench};
 use bench_peers::handshakes::beside;
 use bench_peers::measure::Setup;

@@ -47,7 +47,8 @@ fn cost(report: &mut Report, name: &str, setup: &Setup) -> Result<f64> {
     judge(report, name, &outcome, None);
     // A worker that has nothing to do would make the others look cheap.
     let times: Vec<f64> = outcome.workers_ns.iter().copied().map(count).collect();
-    let share = times.iter().copied().fold(f64::INFINITY, f64::min) * count(times.len() as u64) / times.iter().sum::<f64>();
+    let share =
+        times.iter().copied().fold(f64::INFINITY, f64::min) * count(times.len() as u64) / times.iter().sum::<f64>();
     report.at_least(format!("{name}.least_share_of_a_worker"), Some(share), "of an even share", LEAST_SHARE);
     report.exactly(format!("{name}.workers"), Some(count(times.len() as u64)), "", count(setup.cpus.len() as u64));
     Ok(outcome.process_us())
