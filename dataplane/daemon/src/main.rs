@@ -11,7 +11,6 @@
 mod clock;
 mod fast_path;
 mod gate;
-mod gather;
 mod latency;
 mod memory;
 mod patience;

@@ -24,7 +24,6 @@ use rustix::thread::CapabilitySet;
 use crate::clock::{Wall, mono_ns};
 use crate::fast_path::Lane;
 use crate::gate::Gate;
-use crate::gather::Gathering;
 use crate::latency::Latency;
 use crate::patience::Patience;
 use crate::pinning;
@@ -127,7 +126,6 @@ impl WorkerThread {
             rehearsed_ns: now.mono_ns,
             is_idle: false,
             patience: Patience::new(now.mono_ns),
-            gathering: Gathering::new(now.mono_ns),
             backoff: Backoff::new(),
             wakes: &self.wakes,
             control: &self.control,
@@ -213,7 +211,6 @@ struct Turning<'t> {
     /// The turn before this one found nothing to do.
     is_idle: bool,
     patience: Patience,
-    gathering: Gathering,
     backoff: Backoff,
     wakes: &'t [OwnedFd],
     control: &'t OwnedFd,
@@ -230,7 +227,6 @@ impl Turning<'_> {
         self.port.reap();
         watch.mark(mono_ns(), self.progress(), 0);
         let received = self.port.receive(RX_BATCH);
-        self.gathering.count(received, now.mono_ns);
         if received > 0 {
             // Later than the stamps of the packets that are in the batch.
             let now = self.wall.now();
@@ -329,15 +325,8 @@ impl Turning<'_> {
         self.ended_ns = self.rehearsed_ns;
     }
 
-    /// Naps where packets come densely; else spins where that has paid lately, then sleeps until a packet, a wake-up or the next
-    /// timers.
+    /// Spins where that has paid lately, then sleeps until a packet, a wake-up or the next timers.
     fn rest(&mut self, wake: Option<&OwnedFd>) {
-        if let Some(nap) = self.gathering.nap() {
-            // Whatever ends it early is an answer as well.
-            let _ = rustix::thread::nanosleep(&nap);
-            self.core.forget();
-            return;
-        }
         let now = self.wall.now();
         if self.patience.lasts(now.mono_ns.saturating_sub(self.idle_since_ns)) {
             self.backoff.spin();
