@@ -11,24 +11,17 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::{Isa, gcm};
 
-/// Powers of the hash key that are kept: 18 blocks and that of lengths follow each other without a reduction.
-pub(super) const POWERS: usize = 19;
+/// Powers of the hash key that are kept: additional data, 18 blocks and that of lengths follow each other without a reduction.
+pub(super) const POWERS: usize = 20;
 const SALT_LEN: usize = 14;
 const ROUND_KEYS: usize = 15;
 
-/// The counter block with counter 0, first byte highest.
+/// The counter block with counter 0.
+///
+/// A vector from the start: as two halves in memory it would be loaded as one, which waits until both stores have left the
+/// processor's queue, and with it all of this packet for all of the one before.
 #[derive(Clone, Copy)]
-pub(crate) struct Nonce(u128);
-
-impl Nonce {
-    /// As a vector, made of registers: through memory it would wait for its own two stores.
-    #[inline]
-    #[target_feature(enable = "sse2")]
-    pub(super) fn block(self) -> __m128i {
-        let half = |bits: u128| u64::try_from(bits & u128::from(u64::MAX)).unwrap_or(0).swap_bytes().cast_signed();
-        _mm_set_epi64x(half(self.0), half(self.0 >> 64))
-    }
-}
+pub(crate) struct Nonce(pub(super) __m128i);
 
 /// AES-128 or AES-256 round keys, with the salt that a counter block starts with.
 #[derive(Zeroize, ZeroizeOnDrop)]
@@ -112,12 +105,20 @@ impl AesKey {
     /// RFC 7714 §8.1, §9.1 (shift 2) and RFC 3711 §4.1.1 (shift 4) differ in nothing else.
     #[inline]
     pub(crate) fn nonce(&self, ssrc: u32, index: u64, shift: u32) -> Nonce {
-        let mut salt = [0; 16];
-        for (to, from) in salt.iter_mut().zip(&self.salt) {
-            *to = *from;
-        }
-        let number = u128::from(ssrc) << 48 | u128::from(index);
-        Nonce(u128::from_be_bytes(salt) ^ number << (8 * (6 - shift)))
+        let number = (u128::from(ssrc) << 48 | u128::from(index)) << (8 * (6 - shift));
+        // SAFETY: every processor of this architecture has SSE2.
+        Nonce(unsafe { self.salted(number) })
+    }
+
+    /// Salt XOR `number`, big-endian.
+    #[inline]
+    #[target_feature(enable = "sse2")]
+    fn salted(&self, number: u128) -> __m128i {
+        let half = |bits: u128| u64::try_from(bits & u128::from(u64::MAX)).unwrap_or(0).swap_bytes().cast_signed();
+        // SAFETY: a block can be read there because the number of rounds lies behind the salt.
+        let salt_and_rounds = unsafe { _mm_loadu_si128(core::ptr::from_ref(self).cast()) };
+        let salt = _mm_and_si128(salt_and_rounds, _mm_set_epi64x(i64::MAX >> 15, -1));
+        _mm_xor_si128(salt, _mm_set_epi64x(half(number), half(number >> 64)))
     }
 
     /// Encrypts the zero block: GCM's hash key.

@@ -9,20 +9,25 @@
 //! ```
 //!
 //! A group's sums are reduced lane by lane and meet the next group's first vector, so that the key's table ends at
-//! H^19 whatever the length. Additional data is hashed into the first block; the block of lengths takes the first spare
+//! H^20 whatever the length. Additional data joins the first sums unreduced; the block of lengths takes the first spare
 //! lane of the last vector.
 //!
 //! **What the ports allow** (Zen 4 at 3.67 GHz, AVX-512, measured instruction by instruction): an AES round of a vector
 //! takes 1 cycle, a field product 2 of one pipe that AES uses too, and mixtures add up to rounds + products. So a vector
-//! of AES-128 takes 14 cycles, 1200 bytes (19 vectors) at least 266, which is 73 ns. The kernel takes 118 with one key and
-//! one frame as with 3000 keys and 64 frames: memory is not what is lost. A packet of one byte takes 41 (the hashes of head
-//! and lengths and the tag, each waiting for the one before, and packets that hardly overlap), every further four vectors
-//! 17.8, which is 16.3 cycles a vector. AES-256 takes 147. On a Zen 5 a rougher kernel of this shape took 69 to 74.
+//! of AES-128 takes 14 cycles, 1200 bytes (19 vectors) at least 266, which is 73 ns. The kernel takes 101 with one key and
+//! one frame as with 3000 keys and 64 frames: memory is not what is lost. Without the hash it takes 50, which is the 190
+//! cycles of the rounds: what is lost lies in the products. If rounds fell on both pipes alike, the one that products need had
+//! 190 + 152 + 20 cycles, which is 98 ns. A packet of one byte takes 21, AES-256 30 more at 1200 bytes. On a Zen 5 a rougher
+//! kernel of this shape took 69 to 74.
 //!
-//! Tried there without gain: asking for the next frame's lines for writing (noise, single runs); letting the additional data
-//! join one group later, so that its load need not wait for the stores of the header (126 → 133 ns; 160 bytes 55 → 54);
-//! holding each product to its place between the rounds, where the compiler moves them behind (118 → 125 ns); frames and
-//! payloads at multiples of 64 bytes (116 and 115).
+//! What made packets overlap: a nonce that stays a vector, since a load of 16 bytes over two stores of 8 waits until both have
+//! retired, and all of a packet's rounds with it (120 → 112 ns, 160 bytes 51 → 40, with 11 of the loop's own); additional data
+//! that is not reduced by itself (160 bytes 40 → 39, one byte 35 → 32).
+//!
+//! Tried there without gain: asking for the next frame's lines for writing (noise, single runs); holding each product to its
+//! place between the rounds, where the compiler moves them behind (118 → 125 ns); frames and payloads at multiples of 64 bytes
+//! (116 and 115); groups of five, six and eight vectors (119, 132, 147: vectors go to the stack); Karatsuba's three products in
+//! place of four (112 → 113; 600 bytes 74 → 71); plain stores in place of masked ones at the end (no difference).
 
 use core::arch::x86_64::{
     __m128i, _mm_clmulepi64_si128, _mm_set_epi8, _mm_set_epi64x, _mm_shuffle_epi32, _mm_xor_si128,
@@ -67,7 +72,7 @@ macro_rules! gcm {
     ($features:literal) => {
         use core::arch::x86_64::{_mm_shuffle_epi8, _mm_storeu_si128};
 
-        use super::aes::{AesKey, GcmKey, NO_HASH};
+        use super::aes::{AesKey, GcmKey, NO_HASH, POWERS};
         use super::gcm::rounds;
         use super::{HASH_NOTHING, HASH_SEALED, HASH_SOURCE, Work, gcm};
 
@@ -78,6 +83,12 @@ macro_rules! gcm {
         const BEHIND: usize = (LANES - 2) * 16 + 1;
         /// Vectors' worth of counters in a table; later ones are computed.
         const TABLED: usize = 112 / LANES;
+
+        const _: () = {
+            let few = (GROUP * BYTES + BEHIND - 1).div_ceil(16);
+            assert!(few + 1 < POWERS, "at least one block of additional data has its power too");
+            assert!((GROUP + 1) * LANES <= POWERS, "a vector of additional data stands in front of a group");
+        };
 
         #[repr(C, align(64))]
         struct Counters([[u8; 16]; TABLED * LANES]);
@@ -212,37 +223,33 @@ macro_rules! gcm {
                 }
             }
 
-            /// Hash of the additional data, at the place of the first payload block.
+            /// What is left to be multiplied of the additional data, the first block in the first lane: `room` blocks at most,
+            /// and how many they are.
             #[inline]
             #[target_feature(enable = $features)]
-            fn head(&self) -> Vector {
-                let mut hash = zero();
-                let (mut from, mut left) = (self.work.head, self.work.head_len);
-                while left > 0 {
-                    let len = left.min(BYTES);
+            fn head(&self, room: usize) -> (Vector, usize) {
+                let (mut hash, mut from, mut left) = (zero(), self.work.head, self.work.head_len);
+                while left > 16 * room {
+                    let len = (16 * (left.div_ceil(16) - room)).min(BYTES);
                     // SAFETY: only bytes below `len` are touched, which lie in the additional data by `Work`.
                     let bytes = unsafe { load_part(from, 0, len) };
                     let mut sums = nothing();
-                    add(&mut sums, xor(swap(bytes), hash), powers(self.hash_key, len.div_ceil(16)));
+                    add(&mut sums, xor(swap(bytes), hash), powers(self.hash_key, len / 16));
                     hash = in_first_lane(gcm::reduce(fold(sums.low), fold(sums.middle), fold(sums.high)));
                     from = from.wrapping_add(len);
                     left -= len;
                 }
-                hash
+                // SAFETY: only bytes below `left` are touched, which lie in the additional data by `Work`.
+                (xor(swap(unsafe { load_part(from, 0, left) }), hash), left.div_ceil(16))
             }
 
-            /// The partial products of `hashed` from `first` on, `count` of them and at most two.
+            /// The partial products of `hashed` from `first` on, `count` of them.
             #[inline]
             #[target_feature(enable = $features)]
             fn add_share<const M: usize>(&self, sums: &mut Sums, hashed: &[Vector; M], first: usize, count: usize) {
-                if count > 0 && first < 4 * M {
-                    let power = power_in_all_lanes(self.hash_key, (M - first / 4) * LANES);
-                    add_part(sums, first % 4, hashed[first / 4], power);
-                }
-                let second = first + 1;
-                if count > 1 && second < 4 * M {
-                    let power = power_in_all_lanes(self.hash_key, (M - second / 4) * LANES);
-                    add_part(sums, second % 4, hashed[second / 4], power);
+                for part in first..(first + count).min(4 * M) {
+                    let power = power_in_all_lanes(self.hash_key, (M - part / 4) * LANES);
+                    add_part(sums, part % 4, hashed[part / 4], power);
                 }
             }
 
@@ -263,16 +270,16 @@ macro_rules! gcm {
                 }
             }
 
-            /// A whole group; returns what is to be hashed of it, with `carry` or the sums of `hashed` in it.
+            /// A whole group; returns what is to be hashed of it, with the sums of `hashed` and of `start` in it.
             #[inline]
             #[target_feature(enable = $features)]
             fn group<const N: usize, const M: usize>(
                 &self,
                 at: usize,
                 hashed: &[Vector; M],
-                carry: Vector,
+                start: Sums,
             ) -> [Vector; N] {
-                let (mut blocks, mut sums) = (self.counters_of::<N>(at), nothing());
+                let (mut blocks, mut sums) = (self.counters_of::<N>(at), start);
                 rounds!(self, blocks, sums, hashed);
                 for (next, block) in blocks.iter_mut().enumerate() {
                     let source = self.source(at + next, BYTES);
@@ -281,24 +288,26 @@ macro_rules! gcm {
                     unsafe { store(self.work.target.wrapping_add((at + next) * BYTES), result) };
                     *block = swap(if HASH == HASH_SOURCE { source } else { result });
                 }
-                blocks[0] = xor(blocks[0], if M == 0 { carry } else { reduce(sums) });
+                if M != 0 {
+                    blocks[0] = xor(blocks[0], reduce(sums));
+                }
                 blocks
             }
 
-            /// The last `N` vectors; returns the tag.
+            /// The last `N` vectors; returns the tag. `start` are the sums that meet `hashed`, or these vectors where
+            /// nothing is.
             #[inline]
             #[target_feature(enable = $features)]
-            fn last<const N: usize, const M: usize>(&self, at: usize, hashed: &[Vector; M], carry: Vector) -> __m128i {
+            fn last<const N: usize, const M: usize>(&self, at: usize, hashed: &[Vector; M], start: Sums) -> __m128i {
                 let left = self.work.len - at * BYTES;
                 let count = left.div_ceil(16);
                 let spare = count % LANES;
                 let mut blocks = self.counters_of::<N>(at);
                 blocks[N - 1] =
                     with_lanes_from(blocks[N - 1], spare, xor(self.base, splat(_mm_set_epi64x(1 << 56, 0))));
-                let mut sums = nothing();
+                let mut sums = start;
                 rounds!(self, blocks, sums, hashed);
-                let mut meets = if M == 0 { carry } else { reduce(sums) };
-                let mut sums = nothing();
+                let (mut meets, mut sums) = if M == 0 { (zero(), sums) } else { (reduce(sums), nothing()) };
                 for (next, block) in blocks.iter_mut().enumerate() {
                     let end = left.saturating_sub(next * BYTES).min(BYTES);
                     let source = self.source(at + next, end);
@@ -335,32 +344,58 @@ macro_rules! gcm {
                     // SAFETY: a block lies there because a round key is one.
                     *key = unsafe { splat_at(round.as_ptr()) };
                 }
-                let base = xor(splat(work.nonce.block()), keys[0]);
+                let base = xor(splat(work.nonce.0), keys[0]);
                 let run = Run::<'_, ROUNDS, HASH> { work, hash_key, keys, base };
-                let carry = if HASH == HASH_NOTHING { zero() } else { run.head() };
                 let is_more = |at: usize| (at + GROUP) * BYTES + BEHIND <= work.len;
                 if !is_more(0) {
-                    return run.rest(0, &[], carry);
+                    return run.rest(0, &[], run.start_of_few());
                 }
-                let mut hashed: [Vector; GROUP] = run.group(0, &[], carry);
-                let mut at = GROUP;
+                let mut hashed: [Vector; GROUP] = run.group(0, &[], nothing());
+                let (mut at, mut start) = (GROUP, run.start());
                 while is_more(at) {
                     hashed =
-                        if HASH == HASH_NOTHING { run.group(at, &[], carry) } else { run.group(at, &hashed, carry) };
+                        if HASH == HASH_NOTHING { run.group(at, &[], start) } else { run.group(at, &hashed, start) };
                     at += GROUP;
+                    start = nothing();
                 }
-                if HASH == HASH_NOTHING { run.rest(at, &[], carry) } else { run.rest(at, &hashed, carry) }
+                if HASH == HASH_NOTHING { run.rest(at, &[], start) } else { run.rest(at, &hashed, start) }
+            }
+
+            /// The additional data as what the first group's sums start with: a lane's block stands `head` blocks before
+            /// that lane's first block of payload.
+            #[inline]
+            #[target_feature(enable = $features)]
+            fn start(&self) -> Sums {
+                let mut sums = nothing();
+                if HASH != HASH_NOTHING {
+                    let (text, head) = self.head(LANES);
+                    add(&mut sums, text, power_in_all_lanes(self.hash_key, GROUP * LANES + head));
+                }
+                sums
+            }
+
+            /// The same where everything is summed up before it is reduced.
+            #[inline]
+            #[target_feature(enable = $features)]
+            fn start_of_few(&self) -> Sums {
+                let mut sums = nothing();
+                if HASH != HASH_NOTHING {
+                    let behind = self.work.len.div_ceil(16) + 1;
+                    let (text, head) = self.head(LANES.min(POWERS - behind));
+                    add(&mut sums, text, powers(self.hash_key, behind + head));
+                }
+                sums
             }
 
             #[inline]
             #[target_feature(enable = $features)]
-            fn rest<const M: usize>(&self, at: usize, hashed: &[Vector; M], carry: Vector) -> __m128i {
+            fn rest<const M: usize>(&self, at: usize, hashed: &[Vector; M], start: Sums) -> __m128i {
                 match (self.work.len - at * BYTES).div_ceil(16) / LANES {
-                    0 => self.last::<1, M>(at, hashed, carry),
-                    1 => self.last::<2, M>(at, hashed, carry),
-                    2 => self.last::<3, M>(at, hashed, carry),
-                    3 => self.last::<4, M>(at, hashed, carry),
-                    _ => self.last::<5, M>(at, hashed, carry),
+                    0 => self.last::<1, M>(at, hashed, start),
+                    1 => self.last::<2, M>(at, hashed, start),
+                    2 => self.last::<3, M>(at, hashed, start),
+                    3 => self.last::<4, M>(at, hashed, start),
+                    _ => self.last::<5, M>(at, hashed, start),
                 }
             }
         }
