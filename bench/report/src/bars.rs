@@ -240,8 +240,12 @@ fn handshakes(files: &Files) -> Vec<Bar> {
         .collect();
     let what = "clients join: joins for each second of one core";
     let mut bars = if bars.is_empty() { vec![bar(what, FILE, None, "1/s", &Bound::AtLeast(500.0))] } else { bars };
-    let what = ("joins beside 1 → 500: p99 during to p99 before", "≤ 1.1");
-    bars.push(judged(files, what, FILE, "handshakes.beside.p99_during_to_before"));
+    for (what, name) in [
+        (("joins beside 1 → 500: p99 during to p99 before", "≤ 1.1"), "handshakes.beside.p99_during_to_before"),
+        (("memory of a listener by WHEP in both planes", "≤ 16 KiB"), "handshakes.beside.listener"),
+    ] {
+        bars.push(judged(files, what, FILE, name));
+    }
     bars
 }
 

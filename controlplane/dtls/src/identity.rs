@@ -3,6 +3,7 @@
 //! must never be printed.
 
 use std::fmt;
+use std::sync::Arc;
 
 use aws_lc_rs::digest;
 use dimpl::crypto::Buf;
@@ -28,11 +29,11 @@ pub enum IdentityError {
     Certificate,
 }
 
-/// A self-signed ECDSA certificate with its private key.
+/// A self-signed ECDSA certificate with its private key; clones share them.
 #[derive(Clone)]
 pub struct Identity {
-    cert_der: Vec<u8>,
-    key_der: Zeroizing<Vec<u8>>,
+    cert_der: Arc<[u8]>,
+    key_der: Arc<Zeroizing<Vec<u8>>>,
     fingerprint: [u8; 32],
 }
 
@@ -60,7 +61,7 @@ impl Identity {
             .map_err(|_| IdentityError::Certificate)?;
         let mut fingerprint = [0; 32];
         fingerprint.copy_from_slice(digest::digest(&digest::SHA256, cert_der).as_ref());
-        Ok(Self { cert_der: cert_der.to_vec(), key_der: Zeroizing::new(key_der.to_vec()), fingerprint })
+        Ok(Self { cert_der: cert_der.into(), key_der: Arc::new(Zeroizing::new(key_der.to_vec())), fingerprint })
     }
 
     /// (certificate DER, key DER) for storage.

@@ -63,9 +63,9 @@ pub(crate) struct Output {
     pub(crate) peer_certificate: Option<Vec<u8>>,
 }
 
-/// One `dimpl` object.
+/// One `dimpl` object, some 3 KiB; on the heap, since an association outlives it.
 pub(crate) struct Library {
-    dtls: Dtls,
+    dtls: Box<Dtls>,
 }
 
 impl Library {
@@ -79,7 +79,7 @@ impl Library {
             dtls.set_active(role == Role::Client);
             dtls
         };
-        catch_unwind(AssertUnwindSafe(make)).ok().map(|dtls| Self { dtls })
+        catch_unwind(AssertUnwindSafe(make)).ok().map(|dtls| Self { dtls: Box::new(dtls) })
     }
 
     /// Starts a client: its hello is in the output.

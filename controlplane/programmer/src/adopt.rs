@@ -50,7 +50,8 @@ impl Programmer {
             let reference = TransportRef::at(slot, record.generation);
             let key = (!record.key.is_none() && segment.key(record.key).is_some()).then_some(record.key);
             self.by_slot.insert(slot, id);
-            self.transports.insert(id, Programmed { reference, record, cname: held.spec.cname.clone(), key });
+            let programmed = Programmed { reference, record, cname: held.spec.cname.clone(), key };
+            self.transports.insert(id, Box::new(programmed));
             found.transports.insert(id, key.is_some());
         }
     }

@@ -60,7 +60,8 @@ struct Programmed {
 /// Turns commands into table entries.
 pub struct Programmer {
     writer: IntentWriter,
-    transports: BTreeMap<TransportId, Programmed>,
+    /// On the heap one by one: a map's nodes are half empty.
+    transports: BTreeMap<TransportId, Box<Programmed>>,
     by_slot: BTreeMap<u32, TransportId>,
     tracks: BTreeMap<TrackId, TrackRef>,
     subscriptions: BTreeMap<SubscriptionId, SubscriptionRef>,
@@ -183,7 +184,7 @@ impl Programmer {
         }
         self.by_slot.insert(reference.slot, spec.id);
         let programmed = Programmed { reference, record, cname: spec.cname.clone(), key: None };
-        self.transports.insert(spec.id, programmed);
+        self.transports.insert(spec.id, Box::new(programmed));
         Ok(())
     }
 

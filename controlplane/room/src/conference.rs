@@ -145,7 +145,8 @@ enum Role {
     },
     Viewer {
         publisher: Option<TransportId>,
-        subscriptions: BTreeMap<SubscriptionId, SubscriptionSpec>,
+        /// A few; a map's node would have room for eleven.
+        subscriptions: Vec<(SubscriptionId, SubscriptionSpec)>,
     },
 }
 

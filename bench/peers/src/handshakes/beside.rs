@@ -10,6 +10,7 @@
 //! the other cores' clients share theirs with the sink, and what they make it wait for is not the server's.
 
 use std::net::Ipv4Addr;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
@@ -65,6 +66,13 @@ pub struct Setup<'s> {
     pub seconds: u64,
     /// Where our programs are.
     pub programs: &'s Path,
+}
+
+impl Setup<'_> {
+    /// Receivers that are let in first: what the first ones bring into memory is not what one more takes.
+    pub(super) const fn few(&self) -> u32 {
+        self.receivers / 5
+    }
 }
 
 /// The bed with everybody who is in the webinar.
@@ -124,9 +132,15 @@ impl Webinar<'_> {
         std::thread::scope(|scope| {
             let publishing = scope.spawn(move || self.publish(&ready));
             let windows = is_ready.recv_timeout(CONNECT_LIMIT).context("no publisher").and_then(|()| {
-                let receivers = self.runtime.block_on(self.let_in())?;
+                let few = self.setup.few();
+                let mut receivers = self.runtime.block_on(self.let_in(0..few))?;
+                let with_few = self.server.resident()?;
+                receivers.extend(self.runtime.block_on(self.let_in(few..self.setup.receivers))?);
                 let tracing = scope.spawn(|| trace::record(self.sink, &self.count, &done));
                 let looking = scope.spawn(|| look(&|| self.see(), &done));
+                self.stage.send_replace(Stage::Sending);
+                std::thread::sleep(WARM_UP);
+                let with_all = self.server.resident()?;
                 let windows = self.windows();
                 self.stage.send_replace(Stage::Draining);
                 drain(self.sink);
@@ -137,12 +151,12 @@ impl Webinar<'_> {
                 }
                 let trace = tracing.join().map_err(|_| anyhow!("the tracer panicked"))??;
                 let looks = looking.join().map_err(|_| anyhow!("the meter panicked"))?;
-                Ok((windows?, trace, looks))
+                Ok((windows?, trace, looks, [with_few, with_all]))
             });
             done.store(true, Ordering::Relaxed);
             self.stage.send_replace(Stage::Over);
             let published = publishing.join().map_err(|_| anyhow!("the publisher panicked"))??;
-            let (windows, trace, looks) = windows?;
+            let (windows, trace, looks, resident) = windows?;
             let samples = [&self.samples.right, &self.samples.wrong, &self.samples.unopened];
             let [right, wrong, unopened] = samples.map(|counter| counter.load(Ordering::Relaxed));
             Ok(Evidence {
@@ -153,6 +167,7 @@ impl Webinar<'_> {
                 streams: self.sink.streams()?,
                 arrivals: self.sink.arrivals()?,
                 samples: [right, wrong + unopened],
+                resident,
             })
         })
     }
@@ -171,11 +186,11 @@ impl Webinar<'_> {
         })
     }
 
-    /// Connects the receivers, one after the other.
-    async fn let_in(&self) -> Result<Vec<JoinHandle<Result<()>>>> {
+    /// Connects the receivers of these numbers, one after the other.
+    async fn let_in(&self, numbers: Range<u32>) -> Result<Vec<JoinHandle<Result<()>>>> {
         let first: Ipv4Addr = FIRST_RECEIVER.parse()?;
         let mut receivers = Vec::new();
-        for number in 0..self.setup.receivers {
+        for number in numbers {
             let socket = socket(&self.bed.sink, Ipv4Addr::from(u32::from(first) + number))?;
             let mut endpoint = Endpoint::new(socket, &self.identity, IceRole::Controlling)?;
             millrace::subscribe(&self.bed.sink, &mut endpoint, &SOURCES).await?;
@@ -188,8 +203,6 @@ impl Webinar<'_> {
 
     /// Quiet and joining in turn, quiet at the end.
     fn windows(&self) -> Result<Vec<Window>> {
-        self.stage.send_replace(Stage::Sending);
-        std::thread::sleep(WARM_UP);
         let mut windows = Vec::new();
         for _ in 0..self.setup.windows {
             windows.push(self.quiet());

@@ -20,6 +20,9 @@ use crate::measure::delivered;
 /// What clients who join may make of the forwarding latency's p99.
 const MOST_P99: f64 = 1.1;
 
+/// What a listener who came by WHEP may take of both planes, KiB.
+const MOST_LISTENER: f64 = 16.0;
+
 /// A stretch of the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Window {
@@ -50,6 +53,8 @@ pub(super) struct Evidence {
     pub(super) arrivals: Vec<Arrival>,
     /// Right, and others.
     pub(super) samples: [u64; 2],
+    /// What grows with listeners, with few of them and with all and their media flowing: control plane and data plane, bytes.
+    pub(super) resident: [[u64; 2]; 2],
 }
 
 /// What a window says.
@@ -98,13 +103,27 @@ impl Evidence {
         let [right, wrong] = self.samples;
         report.at_least(name("samples_right"), Some(as_f64(right)), "packets", 1.0);
         report.exactly(name("samples_wrong"), Some(as_f64(wrong)), "packets", 0.0);
+        let [control, data] = self.listener(setup);
+        report.note(name("listener_kib"), json!({"controlplane": control, "dataplane": data}));
+        report.at_most(name("listener"), Some(control + data), "KiB", MOST_LISTENER);
         let ratio = ratio.map_or_else(
             || "nothing was measured".to_owned(),
             |Ratio { median, least, most }| {
                 format!("p99 of forwarding {median:.3} times the quiet one ({least:.3} to {most:.3})")
             },
         );
-        Ok(format!("beside 1 to {}: {ratio}, {missing} lost of {expected}", setup.receivers))
+        Ok(format!(
+            "beside 1 to {}: {ratio}, {missing} lost of {expected}; a listener takes {control:.1} KiB of the control plane and {data:.1} of \
+             the data plane",
+            setup.receivers
+        ))
+    }
+
+    /// What a listener takes of control plane and data plane, KiB.
+    fn listener(&self, setup: &Setup<'_>) -> [f64; 2] {
+        let [few, all] = self.resident;
+        let more = f64::from((setup.receivers - setup.few()).max(1));
+        [0, 1].map(|plane| as_f64(all[plane].saturating_sub(few[plane])) / 1024.0 / more)
     }
 
     fn figures(&self, setup: &Setup<'_>, window: Window) -> Result<Figures> {
@@ -218,6 +237,7 @@ mod tests {
             streams: Vec::new(),
             arrivals: Vec::new(),
             samples: [0, 0],
+            resident: [[1024, 2048], [3072, 8192]],
         };
         let setup = Setup { receivers: 1, crowd: 1, rooms_of: 1, windows: 1, seconds: 1, programs: "".as_ref() };
         let windows: Vec<Figures> = [window(0, 9, None), window(10, 20, Some(1)), window(20, 20, None)]
@@ -226,5 +246,6 @@ mod tests {
         let found = ratios(&windows, |window| window.server_ns[1]);
         assert!(found.len() == 1 && (found[0] - 1.5).abs() < 0.04, "{found:?}");
         assert_eq!((windows[1].frames, windows[2].frames), (100, 0));
+        assert!(evidence.listener(&setup).iter().zip([2.0, 6.0]).all(|(found, kib)| (found - kib).abs() < 1e-9));
     }
 }

@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use bench_bots::sdp::Remote;
 use bench_scenarios::bed::{Bed, SERVER};
 use bench_scenarios::cpu;
+use bench_scenarios::memory::Resident;
 use bench_scenarios::run::{OTHER_CPU, SERVER_CPU, part};
 use dataplane_keeper::Role;
 use dataplane_shm::{Access, AttachFds, Segment};
@@ -82,6 +83,14 @@ impl Millrace {
     /// When one of them is gone.
     pub fn times(&self) -> Result<[u64; 2]> {
         Ok([cpu::process_ns(self.planes[0])?, cpu::process_ns(self.planes[1])?])
+    }
+
+    /// What grows with listeners in control plane and data plane, bytes.
+    ///
+    /// # Errors
+    /// When one of them is gone.
+    pub fn resident(&self) -> Result<[u64; 2]> {
+        Ok([Resident::of(self.planes[0])?.per_peer(), Resident::of(self.planes[1])?.per_peer()])
     }
 
     /// The counters, read-only.

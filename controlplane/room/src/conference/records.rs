@@ -38,7 +38,7 @@ impl Conference {
                     publisher: *publisher,
                     transport: session.spec.clone(),
                     liveness: recorded(session.liveness),
-                    subscriptions: subscriptions.values().cloned().collect(),
+                    subscriptions: subscriptions.iter().map(|(_, spec)| spec.clone()).collect(),
                 })))
             }
         }
@@ -149,7 +149,7 @@ impl Conference {
         held.viewers.insert(id);
         let publisher =
             publisher.filter(|publisher| self.sessions.get(publisher).is_some_and(|held| held.room == room));
-        let mut own = BTreeMap::new();
+        let mut own = Vec::with_capacity(subscriptions.len());
         for spec in subscriptions {
             if publisher.is_none() || self.tracks.get(&spec.track).copied() != publisher {
                 continue;
@@ -157,7 +157,7 @@ impl Conference {
             let subscription = self.subscription_id();
             self.places.insert(subscription, Place { transport: id, mid: None });
             self.receivers.entry(spec.track).or_default().insert(subscription);
-            own.insert(subscription, spec);
+            own.push((subscription, spec));
         }
         if let Some(publisher) = publisher {
             self.attach_viewer(publisher, id);

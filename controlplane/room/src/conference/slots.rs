@@ -153,8 +153,9 @@ impl Conference {
 
     pub(super) fn remove_viewer_subscription(&mut self, viewer: TransportId, id: SubscriptionId, out: &mut Outcome) {
         if let Some(Session { role: Role::Viewer { subscriptions, .. }, .. }) = self.sessions.get_mut(&viewer)
-            && let Some(spec) = subscriptions.remove(&id)
+            && let Some(at) = subscriptions.iter().position(|(own, _)| *own == id)
         {
+            let (_, spec) = subscriptions.remove(at);
             self.forget_receiver(spec.track, id);
         }
         self.places.remove(&id);

@@ -127,13 +127,13 @@ impl Conference {
         self.attach_viewer(publisher, id);
         self.room_entry(&room).viewers.insert(id);
         out.commands.push(Command::AddTransport { room: key, name: room.clone(), spec: transport.clone() });
-        let mut own = BTreeMap::new();
+        let mut own = Vec::with_capacity(subscriptions.len());
         for spec in subscriptions {
             let subscription = self.subscription_id();
             self.places.insert(subscription, Place { transport: id, mid: None });
             self.receivers.entry(spec.track).or_default().insert(subscription);
             out.commands.push(Command::AddSubscription { room: key, id: subscription, spec: spec.clone() });
-            own.insert(subscription, spec);
+            own.push((subscription, spec));
         }
         out.events.push(Event { kind: EventKind::Watching, room: room.clone(), participant: None, transport: id });
         let role = Role::Viewer { publisher: Some(publisher), subscriptions: own };
