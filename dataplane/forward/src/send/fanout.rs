@@ -31,9 +31,9 @@ use crate::worker::{Now, Worker};
 const AUDIO_LAG_NS: u64 = 100_000_000;
 const VIDEO_LAG_NS: u64 = 500_000_000;
 /// How many members ahead of their turn their records, what those name, and the keys in that are asked for.
-const EGRESS_AHEAD: u32 = 6;
-const REST_AHEAD: u32 = 4;
-const KEY_AHEAD: u32 = 2;
+const EGRESS_AHEAD: usize = 6;
+const REST_AHEAD: usize = 4;
+const KEY_AHEAD: usize = 2;
 /// Cache lines of the durable record that a packet changes.
 const DURABLE_LINES: usize = 2;
 /// Missing or unwanted packets that one call passes over.
@@ -277,13 +277,14 @@ impl Worker {
         heads.iter_mut().for_each(Heads::clear);
         let mut fates = Fates::new(progress, arrivals, arrival_count);
         let mut room = port.tx_room();
-        for ahead in 0..EGRESS_AHEAD {
-            ask_for_egress(cohort, pages, egresses, cohort.position.saturating_add(ahead));
+        let mut window = Window::at(cohort, pages);
+        for member in window.members.iter().flatten() {
+            egresses.prefetch(*member, EGRESS_LINES);
         }
         // Fewer fill no lanes, and would be copied for nothing.
         let is_together = cohort.pending() >= BATCH_LEAST as u64;
         let mut is_done = true;
-        while let Some(member) = cohort.members.get(pages, cohort.position) {
+        while let Some(member) = window.members[0] {
             if !lanes.has_room_for(packets.len()) {
                 lanes.send(port, packets, (egresses, legs, segment), &mut fates);
             }
@@ -295,10 +296,9 @@ impl Worker {
                 is_done = false;
                 break;
             }
-            ask_for_egress(cohort, pages, egresses, cohort.position.saturating_add(EGRESS_AHEAD));
-            ask_for_rest(cohort, pages, (egresses, legs, segment), cohort.position.saturating_add(REST_AHEAD));
-            ask_for_key(cohort, pages, (egresses, legs), cohort.position.saturating_add(KEY_AHEAD));
+            window.ask((egresses, legs, segment));
             cohort.position = cohort.position.saturating_add(1);
+            window.advance(cohort, pages);
             let Some(mut receiver) = Receiver::of(member, (egresses, legs, segment), config.dscp) else {
                 fates.skip(packets.len() as u64, SkipReason::MemberLeft);
                 continue;
@@ -351,31 +351,45 @@ fn lags(cohort: &Cohort, arrival_ns: u64, now: Now) -> bool {
     now.mono_ns.saturating_sub(arrival_ns) > cap
 }
 
-/// Asks for the record of the member at a position.
-#[inline]
-fn ask_for_egress(cohort: &Cohort, pages: &PagePool, egresses: &Slab<Egress>, position: u32) {
-    if let Some(member) = cohort.members.get(pages, position) {
-        egresses.prefetch(member, EGRESS_LINES);
-    }
+/// The member whose turn it is and those behind it: a list's entry is found once, not once for each thing that is asked for.
+struct Window {
+    members: [Option<u32>; EGRESS_AHEAD + 1],
+    /// Position of the member behind these.
+    next: u32,
 }
 
-/// Asks for what the record of the member at a position names.
-#[inline]
-fn ask_for_rest(cohort: &Cohort, pages: &PagePool, tables: (&Slab<Egress>, &Slab<Leg>, &Segment), position: u32) {
-    let (egresses, legs, segment) = tables;
-    let Some(egress) = cohort.members.get(pages, position).and_then(|member| egresses.get(member)) else { return };
-    legs.prefetch(egress.leg, LEG_LINES);
-    if let Some(durable) = segment.egress(egress.subscription.slot) {
-        prefetch(durable, DURABLE_LINES);
+impl Window {
+    /// From the cohort's position on.
+    fn at(cohort: &Cohort, pages: &PagePool) -> Self {
+        let mut window = Self { members: [None; EGRESS_AHEAD + 1], next: cohort.position };
+        for _ in 0..=EGRESS_AHEAD {
+            window.advance(cohort, pages);
+        }
+        window
     }
-}
 
-/// Asks for the key of the member at a position.
-#[inline]
-fn ask_for_key(cohort: &Cohort, pages: &PagePool, tables: (&Slab<Egress>, &Slab<Leg>), position: u32) {
-    let (egresses, legs) = tables;
-    let leg = cohort.members.get(pages, position).and_then(|member| legs.get(egresses.get(member)?.leg));
-    if let Some(tx) = leg.and_then(|leg| leg.tx.as_ref()) {
-        tx.prefetch();
+    #[inline]
+    fn advance(&mut self, cohort: &Cohort, pages: &PagePool) {
+        self.members.copy_within(1.., 0);
+        self.members[EGRESS_AHEAD] = cohort.members.get(pages, self.next);
+        self.next = self.next.saturating_add(1);
+    }
+
+    /// Asks for the record of the last member, for what a nearer one's names, and for the key of one that is nearer still.
+    #[inline]
+    fn ask(&self, (egresses, legs, segment): (&Slab<Egress>, &Slab<Leg>, &Segment)) {
+        if let Some(member) = self.members[EGRESS_AHEAD] {
+            egresses.prefetch(member, EGRESS_LINES);
+        }
+        if let Some(egress) = self.members[REST_AHEAD].and_then(|member| egresses.get(member)) {
+            legs.prefetch(egress.leg, LEG_LINES);
+            if let Some(durable) = segment.egress(egress.subscription.slot) {
+                prefetch(durable, DURABLE_LINES);
+            }
+        }
+        let leg = self.members[KEY_AHEAD].and_then(|member| legs.get(egresses.get(member)?.leg));
+        if let Some(tx) = leg.and_then(|leg| leg.tx.as_ref()) {
+            tx.prefetch();
+        }
     }
 }
