@@ -38,7 +38,7 @@ static GLOBAL: mimalloc::MiMalloc = mimalloc::MiMalloc;
     version,
     after_help = "Examples:
   cargo xtask bench report                       from what is in target/bench
-  cargo xtask bench report --run                 runs every bench first, about half an hour
+  cargo xtask bench report --run                 runs every bench first, an hour and a half
   cargo xtask bench report --run --only webinar  runs those whose file begins with it, then writes the page"
 )]
 enum Cli {

@@ -55,7 +55,11 @@ fn bars_of(files: &Files, page: &mut String) {
     }
     let count = |verdict| bars.iter().filter(|bar| bar.verdict == verdict).count();
     let (met, missed, not_run) = (count(Verdict::Met), count(Verdict::Missed), count(Verdict::NotRun));
-    line!(page, "\n{met} met, {missed} missed, {not_run} not run.");
+    line!(
+        page,
+        "\n{met} met, {missed} missed, {not_run} not run. [COSTS](COSTS.md) says what the missed ones consist of, what was"
+    );
+    line!(page, "tried, and what a network card changes.");
 }
 
 /// Where a file's figures are from, or how to get them.
