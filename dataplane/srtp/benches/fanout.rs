@@ -58,11 +58,11 @@ impl Frames {
         Self { memory: vec![0; RING_FRAMES * FRAME_BYTES], payload }
     }
 
-    fn frame(memory: &mut [u8], load: Load, index: u64) -> &mut [u8] {
-        let at = usize::try_from(index).unwrap() % load.frames;
+    fn frame(memory: &mut [u8], step: Step) -> &mut [u8] {
+        let at = step.frame * FRAME_BYTES;
         // As in a port's frame: link, network and transport headers stand in front.
-        let frame = &mut memory[at * FRAME_BYTES + 42..(at + 1) * FRAME_BYTES];
-        frame[..HEAD].copy_from_slice(&header(index));
+        let frame = &mut memory[at + 42..at + FRAME_BYTES];
+        frame[..HEAD].copy_from_slice(&header(step.index));
         frame
     }
 }
@@ -77,9 +77,52 @@ fn master(profile: Profile, at: usize) -> MasterKey {
     MasterKey::new(profile, &bytes[..profile.key_len()], &bytes[..profile.salt_len()]).unwrap()
 }
 
-/// Which key packet `number` of a round is for.
-fn key_at(load: Load, number: u64) -> usize {
-    usize::try_from(number).unwrap() / load.per_key % load.keys
+/// One packet: its index, whose it is, whose the one after the next is, and its frame.
+#[derive(Clone, Copy)]
+struct Step {
+    index: u64,
+    key: usize,
+    key_ahead: usize,
+    frame: usize,
+}
+
+/// The packets of a round, counted on: a division for each would be a tenth of what is measured.
+struct Walk {
+    load: Load,
+    next: Step,
+    of_key: [usize; 2],
+    left: usize,
+}
+
+impl Walk {
+    fn of(load: Load, first: u64, count: usize) -> Self {
+        let at = usize::try_from(first).unwrap();
+        let [key, key_ahead] = [at, at + 2].map(|at| at / load.per_key % load.keys);
+        let of_key = [at, at + 2].map(|at| at % load.per_key);
+        Self { load, next: Step { index: first, key, key_ahead, frame: at % load.frames }, of_key, left: count }
+    }
+}
+
+/// One further, and back to the start at the end.
+fn after(at: usize, end: usize) -> usize {
+    if at + 1 == end { 0 } else { at + 1 }
+}
+
+impl Iterator for Walk {
+    type Item = Step;
+
+    fn next(&mut self) -> Option<Step> {
+        self.left = self.left.checked_sub(1)?;
+        let (step, Load { keys, per_key, frames, .. }) = (self.next, self.load);
+        self.of_key = self.of_key.map(|at| after(at, per_key));
+        self.next = Step {
+            index: step.index + 1,
+            key: if self.of_key[0] == 0 { after(step.key, keys) } else { step.key },
+            key_ahead: if self.of_key[1] == 0 { after(step.key_ahead, keys) } else { step.key_ahead },
+            frame: after(step.frame, frames),
+        };
+        Some(step)
+    }
 }
 
 struct Ours {
@@ -91,26 +134,25 @@ struct Ours {
 impl Ours {
     fn one_by_one(&self, frames: &mut Frames, load: Load, first: u64, count: usize) {
         let Frames { memory, payload } = frames;
-        for index in first..first + count as u64 {
-            let context = &self.contexts[key_at(load, index)];
-            self.contexts[key_at(load, index + 2)].prefetch();
-            let frame = Frames::frame(memory, load, index);
-            context.protect_rtp(index, frame, HEAD, 0, &payload[..load.payload]).unwrap();
+        for step in Walk::of(load, first, count) {
+            self.contexts[step.key_ahead].prefetch();
+            let (context, frame) = (&self.contexts[step.key], Frames::frame(memory, step));
+            context.protect_rtp(step.index, frame, HEAD, 0, &payload[..load.payload]).unwrap();
         }
     }
 
     fn batches(&self, frames: &mut Frames, load: Load, first: u64, count: usize) {
         let Frames { memory, payload } = frames;
-        for start in (first..first + count as u64).step_by(BATCH) {
-            let at = usize::try_from(start).unwrap() % load.frames;
+        let mut steps = Walk::of(load, first, count).peekable();
+        while let Some(Step { frame: at, .. }) = steps.peek().copied() {
             let tile = &mut memory[at * FRAME_BYTES..(at + BATCH) * FRAME_BYTES];
             let mut frames = tile.chunks_exact_mut(FRAME_BYTES);
             let payload = &payload[..load.payload];
-            let mut batch: [Sealing<'_, &[u8]>; BATCH] = std::array::from_fn(|lane| {
-                let index = start + lane as u64;
+            let mut batch: [Sealing<'_, &[u8]>; BATCH] = std::array::from_fn(|_| {
+                let Step { index, key, .. } = steps.next().unwrap();
                 let frame = &mut frames.next().unwrap()[42..];
                 frame[..HEAD].copy_from_slice(&header(index));
-                Sealing::new(&self.contexts[key_at(load, index)], index, frame, (HEAD, 0), payload)
+                Sealing::new(&self.contexts[key], index, frame, (HEAD, 0), payload)
             });
             protect_rtp_batch(&mut batch);
             assert!(batch.iter().all(|packet| packet.sealed.is_ok()));
@@ -143,15 +185,15 @@ impl Seal for AwsLc {
 
     fn seal(&mut self, frames: &mut Frames, load: Load, first: u64, count: usize) {
         let Frames { memory, payload } = frames;
-        for index in first..first + count as u64 {
-            let frame = Frames::frame(memory, load, index);
+        for step in Walk::of(load, first, count) {
+            let frame = Frames::frame(memory, step);
             let (head, body) = frame.split_at_mut(HEAD);
             let (body, tag) = body.split_at_mut(load.payload);
             body.copy_from_slice(&payload[..load.payload]);
             let mut nonce = [0; 12];
-            nonce[4..].copy_from_slice(&index.to_be_bytes());
+            nonce[4..].copy_from_slice(&step.index.to_be_bytes());
             let nonce = Nonce::assume_unique_for_key(nonce);
-            let made = self.0[key_at(load, index)].seal_in_place_separate_tag(nonce, Aad::from(&*head), body).unwrap();
+            let made = self.0[step.key].seal_in_place_separate_tag(nonce, Aad::from(&*head), body).unwrap();
             tag[..16].copy_from_slice(made.as_ref());
         }
     }
@@ -167,11 +209,11 @@ impl Seal for WebrtcSrtp {
 
     fn seal(&mut self, frames: &mut Frames, load: Load, first: u64, count: usize) {
         let Frames { memory, payload } = frames;
-        for index in first..first + count as u64 {
-            let frame = Frames::frame(memory, load, index);
+        for step in Walk::of(load, first, count) {
+            let frame = Frames::frame(memory, step);
             let plain = &mut frame[..HEAD + load.payload];
             plain[HEAD..].copy_from_slice(&payload[..load.payload]);
-            black_box(self.0[key_at(load, index)].encrypt_rtp(plain).unwrap());
+            black_box(self.0[step.key].encrypt_rtp(plain).unwrap());
         }
     }
 }
