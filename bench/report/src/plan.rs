@@ -13,7 +13,7 @@ pub(crate) const SWEEP: [u32; 7] = [1, 10, 50, 100, 300, 1000, 3000];
 /// Window of each run of the sweep, s.
 const SWEEP_SECONDS: u32 = 5;
 /// The runs that are no part of the sweep: file and words after `cargo xtask bench`.
-const RUNS: [(&str, &str); 13] = [
+const RUNS: [(&str, &str); 14] = [
     ("guard", "guard"),
     ("fanout", "fanout"),
     ("forward", "forward"),
@@ -26,7 +26,8 @@ const RUNS: [(&str, &str); 13] = [
     ("memory", "memory"),
     ("workers", "workers"),
     ("handshakes", "handshakes"),
-    ("peers", "peers --peers janus,rtpengine,str0m,mediasoup,floor,uring --receivers 50,500"),
+    ("peers", "peers --peers janus,rtpengine,str0m,mediasoup,floor,uring --receivers 50"),
+    ("peers-500", "peers --peers janus,rtpengine,str0m,mediasoup,floor,uring --receivers 500"),
 ];
 
 /// The file of a run of the sweep, without `.json`.
