@@ -183,6 +183,10 @@ pub fn run(setup: &Setup) -> Result<Outcome> {
     let config = Config { sample_every: 64, sample_stride: setup.sample_stride, ..sink_config(&plan)? };
     let sink = Sink::attach(&bed.sink, SINK_INTERFACE, &config)?;
     bed.place_napi(setup.napi)?;
+    if setup.cpus.contains(&OTHER_CPU) {
+        // A worker there is in the FIFO class: it would keep its own receivers' end from taking what it sends.
+        bed.hurry_napi()?;
+    }
     let spinner = Spinner::start(SERVER_CPU)?;
     let (before, gap_before) = calibrate(&spinner)?;
     let mut server = start(&bed, setup, &table, &folder)?;
