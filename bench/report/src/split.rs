@@ -1,18 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Where a forwarded packet's time goes: three layers measured, and their differences as stages.
 
-use serde_json::Value;
+use bench_report::rows::{self, GCM, PAYLOAD, RECEIVERS};
 
 use crate::files::Files;
-
-/// The profile that figures are about unless they say another.
-pub(crate) const GCM: &str = "SRTP_AEAD_AES_128_GCM";
-/// The load of the split: one publisher to so many, packets of a camera in bursts of four.
-pub(crate) const RECEIVERS: u64 = 3000;
-const PAYLOAD: u64 = 1200;
-const BURST: u64 = 4;
-/// Frames that stay in the cache.
-const FRAMES: u64 = 64;
 
 /// A stage of one forwarded packet.
 pub(crate) struct Stage {
@@ -29,32 +20,14 @@ pub(crate) struct Layer {
     pub(crate) what: &'static str,
 }
 
-/// A row of the bench of the pipeline.
+/// A figure of the bench of the pipeline.
 pub(crate) fn pipeline(files: &Files, receivers: u64, has_heads: bool, key: &str) -> Option<f64> {
-    let wanted = |row: &&Value| {
-        row["profile"] == GCM
-            && row["receivers"] == receivers
-            && row["payload"] == PAYLOAD
-            && row["burst"] == BURST
-            && row["frames"] == FRAMES
-            && row["heads"] == has_heads
-    };
-    files.rows("forward").iter().find(wanted)?[key].as_f64()
+    rows::pipeline(files.rows("forward"), receivers, has_heads, key)
 }
 
-/// The fastest of our implementations, ns for each packet, or another one by its name.
+/// A figure of the bench of the kernels.
 pub(crate) fn sealing(files: &Files, profile: &str, payload: u64, implementation: Option<&str>) -> Option<f64> {
-    let is_other = |name: &str| name == "webrtc-srtp" || name == "aws-lc-rs";
-    let wanted = |row: &&Value| {
-        let name = row["implementation"].as_str().unwrap_or_default();
-        row["profile"] == profile
-            && row["payload"] == payload
-            && row["keys"] == 3000
-            && row["per_key"] == 1
-            && row["frames"] == FRAMES
-            && implementation.map_or_else(|| !is_other(name), |other| name == other)
-    };
-    files.rows("fanout").iter().filter(wanted).filter_map(|row| row["ns"].as_f64()).min_by(f64::total_cmp)
+    rows::sealing(files.rows("fanout"), profile, payload, implementation)
 }
 
 /// The data plane's CPU time for each packet in the long run over the wire, ns.

@@ -7,8 +7,8 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use serde_json::{Value, json};
-use tools_netlab::console;
 use tools_netlab::report::Report;
+use tools_netlab::{console, install};
 
 use crate::{paths, shell};
 
@@ -17,8 +17,8 @@ Examples:
   cargo xtask bench --list
   cargo xtask bench forward
   cargo xtask bench forward --json out.json
-  cargo xtask bench webinar --receivers 3000 --seconds 60 --json out.json
-  cargo xtask bench peers --peers janus,rtpengine,str0m,floor --receivers 50,500 --json out.json
+  cargo xtask bench webinar --receivers 3000 --seconds 60
+  cargo xtask bench peers --peers janus,rtpengine,str0m,floor --receivers 50,500 --json
   cargo xtask bench handshakes --bots 100,500 --receivers 500
   cargo xtask bench guard
   cargo xtask bench guard --bless
@@ -33,16 +33,16 @@ pub(crate) struct Options {
     /// List the benchmarks.
     #[arg(long)]
     list: bool,
-    /// Write every figure to this file.
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    /// Write every figure to this file [default: target/bench/NAME.json, which `report` reads].
+    #[arg(long, value_name = "FILE", num_args = 0..=1)]
+    json: Option<Option<PathBuf>>,
     /// What the workload itself understands; `--help` shows it.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     rest: Vec<String>,
 }
 
 /// One benchmark: cargo builds and runs it, or builds the programs that it starts. It prints its table last and writes JSON
-/// to the file named by `MILLRACE_BENCH_JSON`, or by `--json`.
+/// to the file named by `MILLRACE_BENCH_JSON`, or by `--json`: all but the report, which reads what the others have written.
 struct Bench {
     name: &'static str,
     shows: &'static str,
@@ -54,6 +54,11 @@ struct Bench {
     /// A `cfg` that it is built with, into a folder of its own below `target`: code that nothing else may contain.
     cfg: Option<&'static str>,
 }
+
+/// The one that measures nothing.
+const REPORT: &str = "report";
+/// What the namespaces of the others are made with.
+const PACKAGES: &[&str] = &["iproute2", "procps", "ethtool", "util-linux"];
 
 const BENCHES: &[Bench] = &[
     Bench {
@@ -94,7 +99,7 @@ const BENCHES: &[Bench] = &[
         "joins per second of one core, and what they make of the latency of 1 to 500 beside them (root)",
     ),
     Bench {
-        name: "report",
+        name: REPORT,
         shows: "docs/BENCHMARKS.md and its plots from target/bench/*.json; with --run, of fresh runs of all the others (root)",
         source: "bench/report/src/main.rs",
         cargo: &["build", "--release", "--locked", "-p", "bench-report"],
@@ -172,38 +177,67 @@ pub(crate) fn main(options: &Options) -> Result<bool> {
     if let Some(cfg) = bench.cfg {
         command.env("RUSTFLAGS", format!("--cfg {cfg}")).env("CARGO_TARGET_DIR", paths::target().join(cfg));
     }
+    let (rest, json) = figures_file(name, options)?;
+    if let Some(folder) = json.parent().filter(|_| name != REPORT) {
+        std::fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
+        // A bench that fails would show what an earlier run has written as its own.
+        let _ = std::fs::remove_file(&json);
+    }
     let Some(program) = bench.program else {
         let report = Report::start(name);
-        if let Some(file) = &options.json {
-            command.env("MILLRACE_BENCH_JSON", std::path::absolute(file)?);
-        }
+        command.env("MILLRACE_BENCH_JSON", &json);
         // What follows `--` is for the bench itself and not for cargo.
-        let is_green = shell::run(command.arg("--").args(&options.rest))?;
-        if let Some(file) = options.json.as_deref().filter(|_| is_green) {
-            wrap(report, file, &options.rest)?;
-        }
-        return Ok(is_green);
+        let is_green = shell::run(command.arg("--").args(&rest))?;
+        return Ok(is_green && wrap(report, &json, &rest)?);
     };
     if !shell::run(&mut command)? {
         return Ok(false);
     }
     let mut command = Command::new(paths::release_binary(program));
-    command.arg(name).args(&options.rest);
-    if let Some(file) = &options.json {
-        command.arg("--json").arg(std::path::absolute(file)?);
+    command.arg(name).args(&rest);
+    if name != REPORT {
+        install::ensure_apt(PACKAGES)?;
+        command.arg("--json").arg(&json);
     }
     shell::run(&mut command)
 }
 
-/// Puts a bare table of rows into a report, so that machine, load and command are beside it.
-fn wrap(mut report: Report, file: &Path, rest: &[String]) -> Result<()> {
+/// The words for the workload, and where its figures go: `--json` may stand among those words, with a file behind it or not.
+fn figures_file(name: &str, options: &Options) -> Result<(Vec<String>, PathBuf)> {
+    let mut rest = options.rest.clone();
+    let mut file = options.json.clone().flatten();
+    // The parser takes any word for the file.
+    if let Some(word) = file.take_if(|file| file.as_os_str().as_encoded_bytes().starts_with(b"-")) {
+        rest.insert(0, word.to_string_lossy().into_owned());
+    }
+    if let Some(at) = rest.iter().position(|word| word == "--json") {
+        rest.remove(at);
+        if rest.get(at).is_some_and(|word| !word.starts_with('-')) {
+            file = Some(PathBuf::from(rest.remove(at)));
+        }
+    }
+    let file = std::path::absolute(file.unwrap_or_else(|| paths::target().join("bench").join(format!("{name}.json"))))?;
+    Ok((rest, file))
+}
+
+/// Puts a bare table of rows into a report, so that machine, load and command are beside it, and holds it to its bars; true where
+/// they are kept. A bench that has written a report of its own, or nothing as when it is only tried, has judged itself.
+fn wrap(mut report: Report, file: &Path, rest: &[String]) -> Result<bool> {
+    if !file.exists() {
+        return Ok(true);
+    }
     let text = std::fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
-    let rows: Value = serde_json::from_str(&text).with_context(|| format!("{} is no JSON", file.display()))?;
-    let Some(count) = rows.as_array().map(Vec::len) else { return Ok(()) };
+    let found: Value = serde_json::from_str(&text).with_context(|| format!("{} is no JSON", file.display()))?;
+    let Some(rows) = found.as_array() else { return Ok(true) };
     let words = ["cargo xtask bench".to_owned(), report.name().to_owned()];
     report.note("command", json!(words.iter().chain(rest).collect::<Vec<_>>()));
-    report.note("rows", rows);
-    report.finish(Some(file), &format!("{count} rows")).map(drop)
+    // A part of the table is for people to look at.
+    if rest.is_empty() {
+        bench_report::rows::hold(&mut report, rows);
+    }
+    let count = rows.len();
+    report.note("rows", found);
+    report.finish(Some(file), &format!("{count} rows in {}", file.display()))
 }
 
 #[cfg(test)]
@@ -212,6 +246,29 @@ mod tests {
 
     fn asked(name: &str) -> Options {
         Options { name: Some(name.to_owned()), list: false, json: None, rest: Vec::new() }
+    }
+
+    #[test]
+    fn figures_go_where_they_are_wanted_wherever_that_is_said() {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            options: Options,
+        }
+        let usual = |name: &str| paths::target().join("bench").join(name);
+        for (line, words, file) in [
+            ("fanout", "", usual("fanout.json")),
+            ("fanout --json", "", usual("fanout.json")),
+            ("meeting --json /a/b.json", "", "/a/b.json".into()),
+            ("webinar --receivers 3000 --seconds 60 --json", "--receivers 3000 --seconds 60", usual("webinar.json")),
+            ("webinar --json --receivers 30", "--receivers 30", usual("webinar.json")),
+            ("webinar --receivers 30 --json /a/b.json --seconds 1", "--receivers 30 --seconds 1", "/a/b.json".into()),
+        ] {
+            let words_of_line = ["xtask"].into_iter().chain(line.split_whitespace());
+            let Line { options } = <Line as clap::Parser>::parse_from(words_of_line);
+            let (rest, found) = figures_file(options.name.as_deref().expect("a name"), &options).expect(line);
+            assert_eq!((rest.join(" "), found), (words.to_owned(), file), "{line}");
+        }
     }
 
     #[test]
@@ -230,7 +287,7 @@ mod tests {
         assert_eq!(report["series"]["rows"][0]["ns"], 1.5);
         assert_eq!(report["series"]["command"], json!(["cargo xtask bench", "fanout", "--test"]));
         assert!(report["machine"]["kernel"].is_string(), "{text}");
-        let _ = wrap(Report::start("fanout"), &file, &[]);
+        assert!(wrap(Report::start("fanout"), &file, &[]).expect("left alone"));
         assert_eq!(std::fs::read_to_string(&file).expect("the file"), text, "a report stays as it is");
         let _ = std::fs::remove_file(&file);
     }
