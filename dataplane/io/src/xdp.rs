@@ -24,6 +24,7 @@ pub mod setup;
 
 mod frames;
 mod head;
+mod nap;
 mod open;
 mod port;
 mod returns;

@@ -191,9 +191,12 @@ impl Frames {
         self.sockets.iter().map(|socket| socket.fd.as_fd()).chain(nudge)
     }
 
-    /// Whether the device had no room for all that was sent: it says nothing when it has, so that it has to be asked again.
-    pub(super) fn has_unsent(&self) -> bool {
-        self.sockets.get(self.tx).is_some_and(|socket| socket.tx.filled() != 0)
+    /// How many frames (modulo 2^32) the device has taken so far, where it had no room for all that was sent or has every
+    /// frame there is: it does not say when that is over, so that it has to be asked again.
+    pub(super) fn held_up(&self) -> Option<u32> {
+        let socket = self.sockets.get(self.tx)?;
+        let is_held_up = socket.tx.filled() != 0 || self.free.is_empty();
+        is_held_up.then(|| socket.tx.consumer().load(Ordering::Relaxed))
     }
 
     /// The place of the nudge among what is watched.

@@ -19,6 +19,7 @@ use rustix::time::{ClockId, clock_gettime};
 use super::frames::{Frames, frame_of};
 use super::geometry::{FRAME_BYTES, Pair};
 use super::head::{HEAD_BYTES, Head};
+use super::nap::Nap;
 use super::open::XdpConfig;
 use super::ring::Descriptor;
 use crate::memory::Region;
@@ -31,8 +32,6 @@ use crate::wait::{self, Wait, Watch};
 const PAYLOAD_AT: usize = 128;
 /// Longest UDP payload of a frame.
 const PAYLOAD_MOST: usize = FRAME_BYTES as usize - PAYLOAD_AT;
-/// A device that had no room is asked again so soon.
-const AGAIN: Duration = Duration::from_millis(5);
 /// An arrival stamp older than this is none of ours.
 const STAMP_AGE_NS: u64 = 10_000_000_000;
 
@@ -80,6 +79,7 @@ pub struct XdpPort {
     reserved: Option<Reserved>,
     pending: Vec<Pending>,
     watch: Watch,
+    nap: Nap,
     paths: Slots<Path>,
     next_hops: Arc<NextHops>,
     config: XdpConfig,
@@ -99,6 +99,7 @@ impl XdpPort {
             reserved: None,
             pending,
             watch,
+            nap: Nap::new(),
             paths: Slots::new(config.paths),
             next_hops,
             config,
@@ -108,7 +109,12 @@ impl XdpPort {
 
     /// Sleeps until a packet is here or with others who are asked (readable, or writable where that is said).
     pub(crate) fn sleep(&mut self, added: &[(BorrowedFd<'_>, bool)], timeout: Duration) {
-        let timeout = if self.frames.has_unsent() { timeout.min(AGAIN) } else { timeout };
+        let timeout = if let Some(taken) = self.frames.held_up() {
+            timeout.min(self.nap.next(taken))
+        } else {
+            self.nap.end();
+            timeout
+        };
         self.watch.sleep(added, timeout);
         if self.watch.found(self.frames.nudge_place()) {
             self.frames.quiet();
