@@ -54,6 +54,27 @@ impl Files {
         Ok(Self(files))
     }
 
+    /// These, and of the others those that are not among them.
+    pub(crate) fn over(mut self, others: Self) -> Self {
+        for (name, file) in others.0 {
+            self.0.entry(name).or_insert(file);
+        }
+        self
+    }
+
+    /// Writes those that the page is made of into a folder, each in one line.
+    ///
+    /// # Errors
+    /// When one cannot be written.
+    pub(crate) fn keep(&self, folder: &Path) -> Result<()> {
+        std::fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
+        for (name, file) in self.0.iter().filter(|(name, _)| plan::is_part(name)) {
+            let path = folder.join(format!("{name}.json"));
+            std::fs::write(&path, format!("{}\n", file.json)).with_context(|| format!("write {}", path.display()))?;
+        }
+        Ok(())
+    }
+
     /// The names of all files.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)
@@ -181,6 +202,17 @@ mod tests {
         let origin = |name| files.get(name).unwrap().origin(name);
         assert!(origin("webinar").starts_with("`cargo xtask bench webinar --receivers 7`"), "{}", origin("webinar"));
         assert!(origin("audio").starts_with("`cargo xtask bench audio`"), "{}", origin("audio"));
+    }
+
+    #[test]
+    fn what_was_not_run_again_is_what_was_kept() {
+        let folder = std::env::temp_dir().join(format!("millrace-report-{}", std::process::id()));
+        let old = Files::of(&[("audio", json!([1])), ("peers-500", json!([2])), ("stray", json!([3]))]);
+        old.keep(&folder).unwrap();
+        let files = Files::of(&[("audio", json!([4, 5]))]).over(Files::read(&folder).unwrap());
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(files.names().collect::<Vec<_>>(), ["audio", "peers-500"]);
+        assert_eq!((files.rows("audio").len(), files.rows("peers-500").len()), (2, 1));
     }
 
     #[test]

@@ -2,9 +2,10 @@
 //! `millrace-report`: docs/BENCHMARKS.md and its plots from the JSON that the benches write. `cargo xtask bench report` starts it.
 //!
 //! ```text
-//!  target/bench/*.json ──► files ──► bars, tables ──► docs/BENCHMARKS.md
-//!                     │         └──► plots ─────────► docs/benchmarks/*.svg
-//!                     └──► model ───────────────────► tools/ctl, for `millrace capacity`
+//!  target/bench/*.json ──────────► files ──► bars, tables ──► docs/BENCHMARKS.md
+//!  docs/benchmarks/data/*.json ──►   │ ├───► plots ─────────► docs/benchmarks/*.svg
+//!      ▲  what was not run again     │ └───► model ─────────► tools/ctl, for `millrace capacity`
+//!      └─────────────────────────────┘
 //! ```
 //!
 //! It must never write a number that no file holds: what was not run is said to be so, with the command that runs it.
@@ -29,6 +30,9 @@ use tools_netlab::{console, install};
 
 use crate::files::Files;
 
+/// The figures that the committed page is made of.
+const DATA: &str = "docs/benchmarks/data";
+
 #[global_allocator]
 static GLOBAL: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -48,7 +52,7 @@ enum Cli {
 
 #[derive(clap::Args)]
 struct Options {
-    /// The folder of the benches' JSON files [default: target/bench].
+    /// The folder of the benches' JSON files [default: target/bench, and what is not there from docs/benchmarks/data].
     #[arg(long, value_name = "DIR")]
     from: Option<PathBuf>,
     /// The page; its plots go into the folder `benchmarks` beside it [default: docs/BENCHMARKS.md].
@@ -80,7 +84,10 @@ fn report(options: &Options) -> Result<bool> {
     let from = options.from.clone().unwrap_or_else(|| root.join("target/bench"));
     let out = options.out.clone().unwrap_or_else(|| root.join("docs/BENCHMARKS.md"));
     let is_run = !options.run || plan::run(&from, &options.only)?;
+    // One bench that is run again does not take the others' figures off the page.
+    let kept = root.join(DATA);
     let files = Files::read(&from)?;
+    let files = if options.from.is_none() { files.over(Files::read(&kept)?) } else { files };
     let folder = out.parent().context("--out names no file")?.join("benchmarks");
     std::fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
     for (name, text) in plots::all(&files) {
@@ -89,8 +96,9 @@ fn report(options: &Options) -> Result<bool> {
     }
     let path = root.join(model::FILE);
     let model = model::of(&files, &path)?;
-    // The program is built with what the committed page says and no other.
+    // The program is built with what the committed page says and no other, and so are the figures behind it.
     if options.out.is_none() {
+        files.keep(&kept)?;
         let text = serde_json::to_string_pretty(&model)? + "\n";
         std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
     }

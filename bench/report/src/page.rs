@@ -12,8 +12,8 @@ use crate::{model, plan, plots, split};
 const INTRO: &str = "\
 # Benchmarks
 
-Made by `cargo xtask bench report` from what the benches wrote into `target/bench`; `cargo xtask bench report --run` runs all of them
-first. Do not edit: run it again. No number stands here that a bench has not measured; what has not been run is said to be so.
+Made by `cargo xtask bench report` from what the benches wrote into `target/bench`, and what was not run again from
+[benchmarks/data](benchmarks/data); `cargo xtask bench report --run` runs all of them first. Do not edit: run it again. No number stands here that a bench has not measured; what has not been run is said to be so.
 
 A wire is a pair of veth interfaces between network namespaces of one machine: generator and sink on core 0, the server on core 1.
 *CPU for each forwarded packet* is the process time of the server's threads by the kernel's clock, divided by the packets that the

@@ -43,6 +43,11 @@ fn runs() -> Vec<(String, String)> {
     runs
 }
 
+/// Whether the page is made of a file of this name; that of the other servers may be in pieces.
+pub(crate) fn is_part(file: &str) -> bool {
+    file.starts_with("peers") || runs().iter().any(|(name, _)| name == file)
+}
+
 /// The command that writes a file, for people.
 pub(crate) fn command(file: &str) -> String {
     let words = runs().into_iter().find(|(name, _)| name == file).map_or_else(|| file.to_owned(), |(_, words)| words);

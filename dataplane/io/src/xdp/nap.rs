@@ -45,7 +45,7 @@ mod tests {
     #[test]
     fn a_device_that_takes_frames_is_asked_soon_and_one_that_takes_none_ever_more_seldom() {
         let mut nap = Nap::new();
-        assert!((0..100_u32).all(|round| nap.next(u32::MAX - 1 + round * 64) == SHORTEST));
+        assert!((0..100_u32).all(|round| nap.next((u32::MAX - 1).wrapping_add(round * 64)) == SHORTEST));
         let lengths: Vec<_> = (0..9).map(|_| nap.next(7)).collect();
         assert_eq!(lengths[..3], [SHORTEST, SHORTEST * 2, SHORTEST * 4]);
         assert_eq!(lengths[7..], [LONGEST, LONGEST]);
