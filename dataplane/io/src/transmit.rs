@@ -25,7 +25,7 @@ use crate::socket::SetupError;
 /// Frames that a pool has at most.
 const FRAMES_MAX: u16 = 16_384;
 
-/// Frames of a train at most: two bursts of the pipeline. The kernel takes 64 (Linux include/linux/udp.h UDP_MAX_SEGMENTS).
+/// Frames of a train at most: a burst of the pipeline. The kernel takes 64 (Linux include/linux/udp.h UDP_MAX_SEGMENTS).
 const TRAIN: usize = 8;
 /// Bytes of the control message UDP_SEGMENT: head, 16 bits, padding.
 const SEGMENT_BYTES: usize = 24;

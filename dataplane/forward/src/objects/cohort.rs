@@ -18,7 +18,7 @@ pub(crate) struct Current {
 }
 
 /// Packets that go to each member in a row: one load of a member's record and key serves them all.
-pub(crate) const BURST: usize = 4;
+pub(crate) const BURST: usize = 8;
 
 /// The packets that are being sent to the members, in the order of their numbers.
 #[derive(Clone, Copy, Debug)]

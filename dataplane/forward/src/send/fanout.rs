@@ -268,13 +268,13 @@ impl Worker {
         let Self { segment, cohorts, egresses, legs, pages, heads, lanes, config, arrivals, arrival_count, .. } = self;
         let Some(cohort) = cohorts.get_mut(slot) else { return true };
         let reader = segment.log_reader(cohort.log);
-        let burst = *cohort.burst();
+        let burst = cohort.burst().packets();
         let packets: [Option<Packet<'_>>; BURST] = core::array::from_fn(|at| {
-            let current = burst.packets().get(at)?;
+            let current = burst.get(at)?;
             Some(Packet::of(*current, reader?.get(current.ext_seq)?))
         });
         let packets = packets.get(..burst.len()).unwrap_or(&[]);
-        heads.iter_mut().for_each(Heads::clear);
+        heads.iter_mut().take(packets.len()).for_each(Heads::clear);
         let mut fates = Fates::new(progress, arrivals, arrival_count);
         let mut room = port.tx_room();
         let mut window = Window::at(cohort, pages);
@@ -285,9 +285,6 @@ impl Worker {
         let is_together = cohort.pending() >= BATCH_LEAST as u64;
         let mut is_done = true;
         while let Some(member) = window.members[0] {
-            if !lanes.has_room_for(packets.len()) {
-                lanes.send(port, packets, (egresses, legs, segment), &mut fates);
-            }
             if room < packets.len() {
                 room = port.tx_room().saturating_sub(lanes.len());
                 fates.progress.is_full |= room < packets.len();
@@ -304,8 +301,9 @@ impl Worker {
                 continue;
             };
             if is_together && receiver.has_lanes() {
-                let taken = lanes.hold_all(port, &mut receiver, (packets, heads), (member, now), &mut fates);
-                room = room.saturating_sub(taken);
+                let whom = (member, now, config.dscp);
+                lanes.hold_all(port, (packets, heads), (egresses, legs, segment), whom, &mut fates);
+                room = room.saturating_sub(packets.len());
                 continue;
             }
             for (packet, heads) in packets.iter().zip(heads.iter_mut()) {

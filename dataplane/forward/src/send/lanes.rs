@@ -80,33 +80,32 @@ impl Lanes {
         self.count
     }
 
-    /// Whether so many more can be held.
-    #[inline]
-    pub(crate) const fn has_room_for(&self, packets: usize) -> bool {
-        self.count.saturating_add(packets) <= BATCH
-    }
-
-    /// Takes the packets of a burst for a member; how many are held of them.
+    /// Takes the packets of a burst for a member, and sends what is held whenever no place is left.
     #[inline(never)]
     pub(crate) fn hold_all<P: Port>(
         &mut self,
         port: &mut P,
-        receiver: &mut Receiver<'_>,
         (packets, heads): (&[Option<Packet<'_>>], &mut [Heads; BURST]),
-        (member, now): (u32, Now),
+        (egresses, legs, segment): (&mut Slab<Egress>, &mut Slab<Leg>, &Segment),
+        (member, now, dscp): (u32, Now, u8),
         fates: &mut Fates<'_>,
-    ) -> usize {
-        let before = self.count;
+    ) {
         for ((nth, packet), heads) in packets.iter().enumerate().zip(heads) {
-            let held = match packet {
-                Some(packet) => self.hold(port, receiver, (packet, nth), (heads, member), now),
-                None => Err(SkipReason::NotInStore),
+            if self.count == BATCH {
+                self.send(port, packets, (&mut *egresses, &mut *legs, segment), fates);
+            }
+            let receiver = Receiver::of(member, (&mut *egresses, &mut *legs, segment), dscp);
+            let held = match (packet, receiver) {
+                (Some(packet), Some(mut receiver)) => {
+                    self.hold(port, &mut receiver, (packet, nth), (heads, member), now)
+                }
+                (None, _) => Err(SkipReason::NotInStore),
+                (_, None) => Err(SkipReason::MemberLeft),
             };
             if let Err(reason) = held {
                 fates.skip(1, reason);
             }
         }
-        self.count.saturating_sub(before)
     }
 
     /// Spends the number of a member's packet and writes its start; the packet is the `nth` of the burst.
