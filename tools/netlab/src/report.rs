@@ -96,15 +96,40 @@ impl Report {
         self.checks.iter().filter(|check| !check.ok)
     }
 
+    /// Writes the JSON as far as it is (when asked), so that a long run that is ended loses no more than its last part. It is
+    /// not `ok`, and `series.left` says what it lacks.
+    ///
+    /// # Errors
+    /// When the JSON file cannot be written.
+    pub fn keep(&mut self, json: Option<&Path>, left: &[String]) -> Result<()> {
+        let Some(path) = json else { return Ok(()) };
+        self.note(LEFT, json!(left));
+        let ok = std::mem::replace(&mut self.ok, false);
+        let written = self.write(path);
+        self.ok = ok;
+        written
+    }
+
+    /// Never half a file: what was there before stays until the new one is whole. What is no file, as a pipe, is written to.
+    fn write(&self, path: &Path) -> Result<()> {
+        let text = serde_json::to_string_pretty(self)? + "\n";
+        if path.symlink_metadata().is_ok_and(|there| !there.is_file()) {
+            return std::fs::write(path, text).with_context(|| format!("write {}", path.display()));
+        }
+        let new = path.with_extension("json.new");
+        std::fs::write(&new, text).with_context(|| format!("write {}", new.display()))?;
+        std::fs::rename(&new, path).with_context(|| format!("write {}", path.display()))
+    }
+
     /// Writes the JSON (when asked), prints what does not hold and, last, one line with `figure`.
     ///
     /// # Errors
     /// When the JSON file cannot be written.
     pub fn finish(mut self, json: Option<&Path>, figure: &str) -> Result<bool> {
         self.machine.insert("load_1min_after", load());
+        self.series.remove(LEFT);
         if let Some(path) = json {
-            let text = serde_json::to_string_pretty(&self)?;
-            std::fs::write(path, text + "\n").with_context(|| format!("write {}", path.display()))?;
+            self.write(path)?;
         }
         for check in self.failed() {
             let Check { name, value, unit, bound, .. } = check;
@@ -116,6 +141,9 @@ impl Report {
         Ok(self.ok)
     }
 }
+
+/// The series of what a run that goes on has not measured yet.
+const LEFT: &str = "left";
 
 /// Three decimals are more than any of these measurements is worth.
 fn rounded(value: Option<f64>) -> Value {
@@ -159,6 +187,24 @@ mod tests {
         report.at_most("absent", None, "ms", 2.0);
         assert!(!report.is_ok());
         assert_eq!(report.failed().count(), 1);
+    }
+
+    #[test]
+    fn what_is_kept_of_a_run_that_goes_on_is_not_ok_and_says_what_is_left() {
+        let folder = std::env::temp_dir().join(format!("netlab-report-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let path = folder.join("bench.json");
+        let read = || serde_json::from_slice::<Value>(&std::fs::read(&path).expect("a file")).expect("json");
+        let mut report = Report::start("test");
+        report.holds("first", true);
+        report.keep(Some(&path), &["second".to_owned()]).expect("kept");
+        assert_eq!((&read()["ok"], &read()["series"]["left"]), (&json!(false), &json!(["second"])));
+        report.holds("second", true);
+        assert!(report.finish(Some(&path), "both").expect("written"));
+        assert_eq!((&read()["ok"], read()["series"].get("left")), (&json!(true), None));
+        assert_eq!(read()["checks"].as_array().map(Vec::len), Some(2));
+        assert_eq!(std::fs::read_dir(&folder).expect("the folder").count(), 1);
+        std::fs::remove_dir_all(folder).expect("removed");
     }
 
     #[test]

@@ -174,8 +174,10 @@ fn run(args: &Args) -> Result<bool> {
     let mut bench =
         Bench { report: &mut report, progress: &mut progress, pairs: args.pairs as usize, runs: BTreeMap::new() };
     compare::heading();
-    for duel in &duels {
+    let names: Vec<String> = duels.iter().map(|duel| duel.name()).collect();
+    for (done, duel) in duels.iter().enumerate() {
         compare(&mut bench, *duel, &setup, &receivers);
+        bench.report.keep(args.json.as_deref(), &names[done + 1..])?;
     }
     let _ = std::fs::remove_dir_all(&folder);
     report.finish(args.json.as_deref(), &format!("{} comparisons of {} pairs", duels.len(), args.pairs))

@@ -244,12 +244,13 @@ fn write(cipher: &Cipher, ssrc: u32, packet: &Opened, slot: &mut [u8]) -> Option
     Some(len)
 }
 
-/// Packets that one datagram can hold: equal lengths, and a last one that is not longer.
+/// Packets that one datagram can hold: of one track, equal lengths, and a last one that is not longer.
 fn run_len(packets: &[Opened]) -> usize {
     let Some((first, rest)) = packets.split_first() else { return 0 };
-    let equal = rest.iter().take(RUN - 1).take_while(|packet| packet.len == first.len).count() + 1;
-    let shorter = equal < RUN && packets.get(equal).is_some_and(|packet| packet.len < first.len);
-    equal + usize::from(shorter)
+    let of_track = || rest.iter().take(RUN - 1).take_while(|packet| packet.track == first.track);
+    let equal = of_track().take_while(|packet| packet.len == first.len).count();
+    let is_shorter = of_track().nth(equal).is_some_and(|packet| packet.len < first.len);
+    1 + equal + usize::from(is_shorter)
 }
 
 #[cfg(test)]
@@ -260,15 +261,24 @@ mod tests {
 
     use super::*;
 
+    fn opened(len: usize, track: usize) -> Opened {
+        Opened { bytes: [].into(), len, header: 12, track, offset: 0 }
+    }
+
     fn lens(lens: &[usize]) -> usize {
-        let packet = |len: &usize| Opened { bytes: [].into(), len: *len, header: 12, track: 0, offset: 0 };
-        run_len(&lens.iter().map(packet).collect::<Vec<_>>())
+        run_len(&lens.iter().map(|len| opened(*len, 0)).collect::<Vec<_>>())
     }
 
     #[test]
     fn a_datagram_holds_equal_packets_and_a_shorter_one_last() {
         assert_eq!([lens(&[9, 9, 9, 5, 9]), lens(&[5, 9]), lens(&[9]), lens(&[])], [4, 1, 1, 0]);
         assert_eq!(lens(&[7; 60]), RUN);
+    }
+
+    #[test]
+    fn a_datagram_holds_packets_of_one_track() {
+        assert_eq!(run_len(&[opened(9, 0), opened(9, 0), opened(5, 1)]), 2);
+        assert_eq!(run_len(&[opened(9, 0), opened(9, 1)]), 1);
     }
 
     fn plan(cipher: &str) -> Plan {
