@@ -26,9 +26,9 @@ impl Progress {
         format!("{} of {}, {}", self.done, self.planned, minutes(self.left()))
     }
 
-    /// A run that was planned is not needed.
-    pub fn skip(&mut self, runs: u32) {
-        self.planned = self.planned.saturating_sub(runs).max(self.done);
+    /// So many runs are still to come: what was repeated or left out so far takes nothing from them.
+    pub fn to_come(&mut self, runs: u32) {
+        self.planned = self.done.saturating_add(runs);
     }
 
     /// What is left at the pace of the runs so far.
@@ -55,8 +55,11 @@ mod tests {
         let mut progress = Progress::new(3, Duration::from_secs(60));
         assert_eq!((progress.left(), minutes(progress.left())), (Duration::from_secs(180), "3 min".to_owned()));
         assert!(progress.step().starts_with("1 of 3, "));
-        progress.skip(5);
+        progress.to_come(1);
         assert_eq!(progress.step(), "2 of 2, 0 s");
+        progress.step();
+        progress.to_come(4);
+        assert!(progress.step().starts_with("4 of 7, "));
         assert_eq!(minutes(Duration::from_secs(89)), "89 s");
     }
 }

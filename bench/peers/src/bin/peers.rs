@@ -170,14 +170,17 @@ fn run(args: &Args) -> Result<bool> {
     };
     let receivers: BTreeSet<u32> = args.receivers.iter().copied().filter(|receivers| *receivers > 0).collect();
     ensure!(!receivers.is_empty() && args.pairs > 0, "--receivers and --pairs want numbers above 0");
-    let mut progress = plan(args, &duels, &receivers);
+    let runs_each = runs_of_a_duel(args, receivers.len());
+    let mut progress = plan(args, &duels, runs_each);
     let mut bench =
         Bench { report: &mut report, progress: &mut progress, pairs: args.pairs as usize, runs: BTreeMap::new() };
     compare::heading();
-    let names: Vec<String> = duels.iter().map(|duel| duel.name()).collect();
-    for (done, duel) in duels.iter().enumerate() {
+    let mut left: Vec<String> = duels.iter().map(|duel| duel.name()).collect();
+    for duel in &duels {
         compare(&mut bench, *duel, &setup, &receivers);
-        bench.report.keep(args.json.as_deref(), &names[done + 1..])?;
+        left.remove(0);
+        bench.progress.to_come(runs(left.len(), runs_each));
+        bench.report.keep(args.json.as_deref(), &left)?;
     }
     let _ = std::fs::remove_dir_all(&folder);
     report.finish(args.json.as_deref(), &format!("{} comparisons of {} pairs", duels.len(), args.pairs))
@@ -201,15 +204,23 @@ fn compare(bench: &mut Bench<'_>, duel: Duel, setup: &Setup<'_>, receivers: &BTr
     }
 }
 
+/// Runs of one duel: its pairs with each number of receivers, and one probe of the largest number.
+fn runs_of_a_duel(args: &Args, numbers: usize) -> u32 {
+    runs(numbers, args.pairs.saturating_mul(2)).saturating_add(1)
+}
+
+fn runs(parts: usize, each: u32) -> u32 {
+    u32::try_from(parts).unwrap_or(u32::MAX).saturating_mul(each)
+}
+
 /// Says how long it will take.
-fn plan(args: &Args, duels: &[Duel], receivers: &BTreeSet<u32>) -> Progress {
-    let count = u32::try_from(duels.len() * receivers.len()).unwrap_or(u32::MAX);
-    // Each largest number is probed at least once.
-    let probes = u32::try_from(duels.len()).unwrap_or(u32::MAX);
-    let runs = count.saturating_mul(2 * args.pairs).saturating_add(probes);
+fn plan(args: &Args, duels: &[Duel], runs_each: u32) -> Progress {
+    let runs = runs(duels.len(), runs_each);
     let progress = Progress::new(runs, Duration::from_secs(args.seconds) + BESIDE_WINDOW);
     console::line(&format!(
-        "  {count} comparisons, {} pairs each: {runs} runs, about {}; more where a peer does not carry all receivers",
+        "  {} peers, {} pairs each with each number of receivers: {runs} runs, about {}; more where a peer does not carry all \
+         receivers",
+        duels.len(),
         args.pairs,
         minutes(progress.left())
     ));
