@@ -12,7 +12,7 @@
 //! |---|---|
 //! | [`options`] | all that can be asked for: bursts, pauses, encodings, layers, surges |
 //! | [`media`] | when frames are due, and of how many packets each is |
-//! | [`payload`] | what a packet carries, so that a receiver can tell whether it is what was sent |
+//! | [`payload`] | what a packet carries, so that a receiver can tell whether it is what was sent; behind the heads of VP8, VP9, H.264, AV1 and Opus |
 //! | [`recording`] | recorded RTP from pcap and pcapng files, to be sent again |
 //! | [`impairment`] | which packets are lost, and which leave behind later ones |
 //! | [`sender`] | sends, counts, notes probes, writes pcap |
@@ -25,9 +25,12 @@
 //! Its counts are what a measurement compares with: it must never count a packet that the kernel did not take.
 #![forbid(unsafe_code)]
 
+mod av1;
 mod capture;
 pub mod cipher;
 mod feedback;
+mod fragment;
+mod h264;
 pub mod impairment;
 pub mod link;
 pub mod media;

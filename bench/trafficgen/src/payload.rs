@@ -2,7 +2,7 @@
 //! What a packet carries: a payload descriptor that a server may read and rewrite, and behind it bytes that say which packet of
 //! which track it is, so that who decrypts it can tell whether it is what was sent.
 
-use crate::svc;
+use crate::{av1, fragment, h264, svc};
 
 /// Bytes of the descriptor of video (VP8: X, I, L and K, a 15-bit picture id; RFC 7741 §4.2), and of audio (Opus: TOC).
 const VIDEO_HEAD: usize = 7;
@@ -108,7 +108,7 @@ pub(crate) fn write_behind(out: &mut [u8], head: &[u8], ssrc: u32, (number, made
 }
 
 /// The shortest payload that says what it is.
-pub const SHORTEST: usize = svc::LONGEST + NAME;
+pub const SHORTEST: usize = fragment::LONGEST + NAME;
 
 /// What a payload says of its packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -134,6 +134,8 @@ pub fn read_of(codec: &str, payload: &[u8]) -> Option<Said> {
     match codec {
         "opus" => read_behind(payload, AUDIO_HEAD),
         "vp9" => read_behind(payload, svc::descriptor_len(payload)?),
+        "h264" => read_behind(payload, h264::head_len(payload)?),
+        "av1" => read_behind(payload, av1::head_len(payload)?),
         _ => read_behind(payload, VIDEO_HEAD),
     }
 }

@@ -3,12 +3,13 @@
 
 use dataplane_table::Track;
 
+use crate::fragment::Fragment;
 use crate::media::Shape;
-use crate::mono_ns;
 use crate::options::{Options, Surge};
 use crate::payload::{self, Layer, Place};
 use crate::recording::Recording;
-use crate::svc::{self, Svc};
+use crate::svc::Svc;
+use crate::{av1, fragment, h264, mono_ns};
 
 /// Probes have ids from 1 to this, and then from 1 again; see `ebpf/sink/src/layout.rs`.
 const PROBE_IDS: u32 = 600;
@@ -219,12 +220,18 @@ impl Synthetic {
     /// Writes the payload of the next packet, which is number `number` of its stream.
     fn write(&self, body: &mut [u8], entry: &Track, number: u64) {
         let (layer, made_ns) = (self.layer(), mono_ns());
-        let Some(svc) = self.svc else {
-            return payload::write_made(body, entry.is_video(), entry.ssrc, (self.place(number), layer), made_ns);
+        let is_keyframe = self.frame == self.key_frame;
+        let at = Fragment { nth: self.nth, packets: self.packets, is_keyframe };
+        let mut head = [0; fragment::LONGEST];
+        let len = match (entry.codec, self.svc) {
+            ("vp9", Some(svc)) => {
+                let part = svc.part(self.nth, self.packets);
+                svc.describe(&mut head, self.frame, self.frame - self.key_frame, part, layer)
+            }
+            ("h264", _) => h264::head(&mut head, at, body.len()),
+            ("av1", _) => av1::head(&mut head, at),
+            _ => return payload::write_made(body, entry.is_video(), entry.ssrc, (self.place(number), layer), made_ns),
         };
-        let mut head = [0; svc::LONGEST];
-        let part = svc.part(self.nth, self.packets);
-        let len = svc.describe(&mut head, self.frame, self.frame - self.key_frame, part, layer);
         payload::write_behind(body, head.get(..len).unwrap_or(&[]), entry.ssrc, (number, made_ns));
     }
 

@@ -7,10 +7,9 @@ use std::str::FromStr;
 
 use anyhow::{Error, bail};
 
+use crate::fragment::{Bytes, LONGEST};
 use crate::payload::Layer;
 
-/// Bytes of the longest descriptor: a scalability structure of three sizes and four pictures.
-pub(crate) const LONGEST: usize = 27;
 /// Size of the topmost layer; each one below has half of both sides.
 const TOP: [u16; 2] = [1280, 720];
 
@@ -62,7 +61,7 @@ impl Svc {
 
     /// Writes the descriptor of a packet; its length. `since` says how many pictures ago the keyframe was.
     pub(crate) fn describe(self, out: &mut [u8; LONGEST], picture: u64, since: u64, part: Part, layer: Layer) -> usize {
-        let mut bytes = Bytes { out, len: 0 };
+        let mut bytes = Bytes::new(out);
         let is_keyframe = since == 0;
         let has_layers = self.spatial > 1 || self.temporal > 1;
         let has_structure = is_keyframe && part.spatial == 0 && part.begins;
@@ -96,7 +95,7 @@ impl Svc {
         if has_structure {
             self.structure(&mut bytes);
         }
-        bytes.len
+        bytes.len()
     }
 
     fn reference(self, since: u64) -> u8 {
@@ -149,20 +148,6 @@ pub(crate) struct Part {
     pub(crate) begins: bool,
     /// Last packet of that layer.
     pub(crate) ends: bool,
-}
-
-struct Bytes<'b> {
-    out: &'b mut [u8; LONGEST],
-    len: usize,
-}
-
-impl Bytes<'_> {
-    fn push(&mut self, byte: u8) {
-        if let Some(place) = self.out.get_mut(self.len) {
-            *place = byte;
-            self.len += 1;
-        }
-    }
 }
 
 /// Bytes of the descriptor in front of a payload; `None` where it is cut.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Layers of VP9 as the server's own parser reads them, and what a receiver of fewer of them would have to be sent.
+//! Descriptors of video as the server's own parser reads them, and what a receiver of fewer layers of VP9 would have to be sent.
 
 #[cfg(test)]
 mod tests {
@@ -8,6 +8,7 @@ mod tests {
     use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
     use std::time::Duration;
 
+    use bench_trafficgen::Shape;
     use bench_trafficgen::options::Options;
     use bench_trafficgen::payload;
     use bench_trafficgen::sender::Sender;
@@ -27,20 +28,32 @@ mod tests {
         info: FrameInfo,
     }
 
-    /// What a camera with these layers sends in a while.
+    /// What a VP9 camera with these layers sends in a while.
     fn sent(mode: &str, is_flexible: bool) -> Vec<Got> {
+        let svc = Svc { is_flexible, ..mode.parse().expect("a mode") };
+        sent_by(Codec::Vp9, &Options { svc, ..Options::default() })
+    }
+
+    /// What a camera sends in a while.
+    fn sent_by(codec: Codec, options: &Options) -> Vec<Got> {
+        let name = match codec {
+            Codec::Vp8 => "vp8",
+            Codec::Vp9 => "vp9",
+            Codec::H264 => "h264",
+            Codec::Av1 => "av1",
+            Codec::Opus => "opus",
+        };
         let server = UdpSocket::bind("127.0.0.1:0").expect("bound");
         server.set_read_timeout(Some(Duration::from_millis(200))).expect("set");
         // Read when all has been sent. Without the right to force it, the default has room for half a second.
         let _ = sockopt::set_socket_recv_buffer_size_force(&server, RECEIVE_BYTES);
         let text = format!(
             r#"{{ "server": "{}", "publisher": [{{ "name": "a", "remote": "127.0.0.1:0",
-                "track": [{{ "codec": "vp9", "pt": 98, "ssrc": 7 }}] }}] }}"#,
+                "track": [{{ "codec": "{name}", "pt": 98, "ssrc": 7 }}] }}] }}"#,
             server.local_addr().expect("an address")
         );
         let plan = serde_json::from_str::<Table>(&text).expect("a table").plan().expect("a plan");
-        let svc = Svc { is_flexible, ..mode.parse().expect("a mode") };
-        let mut options = Options { svc, ..Options::default() };
+        let mut options = options.clone();
         options.video.keyframe_every = 20;
         let sender = Sender::open(&plan, &options).expect("open");
         let (stop, count) = (AtomicBool::new(false), AtomicU64::new(0));
@@ -54,13 +67,13 @@ mod tests {
         let (mut got, mut buffer) = (Vec::new(), [0; 2000]);
         while let Ok(len) = server.recv(&mut buffer) {
             let plain = session.decrypt_rtp(&buffer[..len]).expect("authentic");
-            let said = payload::read_of("vp9", &plain[12..]).expect("as it was sent");
+            let said = payload::read_of(name, &plain[12..]).expect("as it was sent");
             assert_eq!((said.ssrc, said.number), (7, got.len() as u64));
             got.push(Got {
                 seq: u16::from_be_bytes([plain[2], plain[3]]),
                 timestamp: u32::from_be_bytes([plain[4], plain[5], plain[6], plain[7]]),
                 marker: plain[1] & 0x80 != 0,
-                info: parse(Codec::Vp9, &plain[12..], None).expect("a descriptor"),
+                info: parse(codec, &plain[12..], None).expect("a descriptor"),
             });
         }
         assert_eq!(got.len() as u64, count.load(Ordering::Relaxed), "loopback loses nothing");
@@ -69,6 +82,34 @@ mod tests {
 
     fn pictures(got: &[Got]) -> impl Iterator<Item = &[Got]> {
         got.chunk_by(|one, next| one.timestamp == next.timestamp)
+    }
+
+    #[test]
+    fn every_codec_has_pictures_that_begin_once_and_keyframes_that_are_seen() {
+        for codec in [Codec::Vp8, Codec::Vp9, Codec::H264, Codec::Av1] {
+            // Pictures of five packets, and of one: what is longer than a packet is cut by each codec's own rules.
+            for rate in [150.0, 30.0] {
+                let video = Shape { packet_rate: rate, ..Shape::VIDEO };
+                let got = sent_by(codec, &Options { video, ..Options::default() });
+                for picture in pictures(&got) {
+                    let begins = picture.iter().filter(|packet| packet.info.frame_start).count();
+                    // A keyframe of H.264 begins with its parameter sets, and once more with its slice.
+                    let most = 1 + usize::from(codec == Codec::H264 && picture[0].info.keyframe_start);
+                    assert!(picture[0].info.frame_start && (1..=most).contains(&begins), "{codec:?}: {begins}");
+                    let last = picture.last().expect("packets");
+                    assert!(last.marker && picture.iter().filter(|packet| packet.marker).count() == 1, "{codec:?}");
+                }
+                let firsts: Vec<bool> = pictures(&got).map(|picture| picture[0].info.keyframe_start).collect();
+                assert!(
+                    firsts.iter().enumerate().all(|(at, is_key)| *is_key == (at % 20 == 0)),
+                    "{codec:?}: {firsts:?}"
+                );
+                if codec != Codec::Vp8 {
+                    let sizes = got.iter().filter_map(|packet| packet.info.resolution);
+                    assert!(sizes.map(|size| (size.width, size.height)).eq([(1280, 720); 2]), "{codec:?}");
+                }
+            }
+        }
     }
 
     #[test]

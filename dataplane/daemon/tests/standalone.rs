@@ -195,27 +195,30 @@ count = 3
 
     /// Layers are not chosen among yet: a receiver gets all of them.
     #[test]
-    fn the_generators_receivers_get_all_layers_of_every_camera_over_io_uring() {
-        let mut server = Server::with("layers", ("vp9", "AEAD_AES_128_GCM"), &["--backend", "uring"]);
-        server.wait_for("serving ");
-        let plan = server.plan();
-        let options = Options { svc: "L3T3".parse().expect("a mode"), ..Options::default() };
-        let (stop, count) = (AtomicBool::new(false), AtomicU64::new(0));
-        let receivers = Receivers::open(&plan).expect("open");
-        let sender = Sender::open(&plan, &options).expect("open");
-        let (sent, received) = std::thread::scope(|scope| {
-            let end_sending = Stop(&stop);
-            let receiving = scope.spawn(|| receivers.run(START_LIMIT, Duration::from_secs(2)));
-            let running = scope.spawn(|| sender.run(&stop, &count));
-            std::thread::sleep(Duration::from_secs(2));
-            drop(end_sending);
-            (running.join().expect("no panic"), receiving.join().expect("no panic").expect("received"))
-        });
-        let all = sent.total() * plan.receivers.len() as u64;
-        let seen = (received.packets, received.gaps, received.duplicates, received.latency.len());
-        assert_eq!(seen, (all, 0, 0, all), "{}", server.log());
-        assert!(received.is_sound() && received.streams == 12, "{received:?}");
-        assert!(received.latency.min() > 1000 && received.latency.max() < 5_000_000_000, "{:?}", received.latency);
+    fn the_generators_receivers_get_every_codec_and_all_layers_over_io_uring() {
+        for (codec, mode) in [("vp9", "L3T3"), ("h264", "L1T1"), ("av1", "L1T1")] {
+            let mut server = Server::with(codec, (codec, "AEAD_AES_128_GCM"), &["--backend", "uring"]);
+            server.wait_for("serving ");
+            let plan = server.plan();
+            let options = Options { svc: mode.parse().expect("a mode"), ..Options::default() };
+            let (stop, count) = (AtomicBool::new(false), AtomicU64::new(0));
+            let receivers = Receivers::open(&plan).expect("open");
+            let sender = Sender::open(&plan, &options).expect("open");
+            let (sent, received) = std::thread::scope(|scope| {
+                let end_sending = Stop(&stop);
+                let receiving = scope.spawn(|| receivers.run(START_LIMIT, Duration::from_secs(2)));
+                let running = scope.spawn(|| sender.run(&stop, &count));
+                std::thread::sleep(Duration::from_secs(2));
+                drop(end_sending);
+                (running.join().expect("no panic"), receiving.join().expect("no panic").expect("received"))
+            });
+            let all = sent.total() * plan.receivers.len() as u64;
+            let seen = (received.packets, received.gaps, received.duplicates, received.latency.len());
+            assert_eq!(seen, (all, 0, 0, all), "{codec}: {}", server.log());
+            assert!(received.is_sound() && received.streams == 12, "{codec}: {received:?}");
+            let latency = (received.latency.min(), received.latency.max());
+            assert!(latency.0 > 1000 && latency.1 < 5_000_000_000, "{codec}: {latency:?}");
+        }
     }
 
     #[test]
