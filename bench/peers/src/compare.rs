@@ -174,7 +174,7 @@ impl Bench<'_> {
 
     fn pair(&mut self, duel: Duel, setup: &Setup<'_>) -> Result<Pair, Refusal> {
         let pair = [self.run(duel.ours, setup)?, self.run(duel.peer, setup)?];
-        let drift = spread_percent(pair.iter().flat_map(|outcome| outcome.idle_rates));
+        let drift = spread_percent(pair.iter().flat_map(Outcome::idle_rates));
         if drift > MOST_DRIFT {
             return Err(Refusal::Drift(drift));
         }
@@ -262,7 +262,7 @@ fn spread_percent(values: impl Iterator<Item = f64>) -> f64 {
 /// What the columns of the rows are.
 pub fn heading() {
     console::line(&format!(
-        "  {:<15} {:>9} {:>9} {:>9} {:>9} {:>7} {:>8} {:>8} {:>8} {:>8} {:>9}  left",
+        "  {:<15} {:>9} {:>9} {:>9} {:>9} {:>7} {:>8} {:>8} {:>8} {:>8} {:>8} {:>9}  left",
         "system",
         "receivers",
         "pps",
@@ -273,6 +273,7 @@ pub fn heading() {
         "p50 us",
         "p99 us",
         "drift %",
+        "ref ns",
         "samples"
     ));
 }
@@ -281,7 +282,7 @@ fn row(system: System, receivers: u32, outcome: &Outcome, left: &str) {
     let latency = |key: &str| outcome.latency[key].as_f64().unwrap_or(0.0);
     let [right, wrong] = outcome.samples;
     console::line(&format!(
-        "  {:<15} {receivers:>9} {:>9.0} {:>9.3} {:>9.3} {:>7.1} {:>8.3} {:>8.0} {:>8.0} {:>8.1} {:>9}  {left}",
+        "  {:<15} {receivers:>9} {:>9.0} {:>9.3} {:>9.3} {:>7.1} {:>8.3} {:>8.0} {:>8.0} {:>8.1} {:>8.0} {:>9}  {left}",
         system.name(),
         outcome.rate(),
         outcome.process_us(),
@@ -290,7 +291,8 @@ fn row(system: System, receivers: u32, outcome: &Outcome, left: &str) {
         outcome.loss() * 100.0,
         latency("p50_us"),
         latency("p99_us"),
-        spread_percent(outcome.idle_rates.into_iter()),
+        spread_percent(outcome.idle_rates().into_iter()),
+        outcome.calibrations.packet_ns(),
         format!("{right}/{}", right + wrong),
     ));
 }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use bench_scenarios::bed::{Bed, FIRST_RECEIVER, Napi, SINK_INTERFACE};
+use bench_scenarios::calibration::{Calibration, Calibrations};
 use bench_scenarios::cpu::{self, Meter, Spinner, Usage};
 use bench_scenarios::latency;
 use bench_scenarios::run::{OTHER_CPU, SERVER_CPU};
@@ -56,8 +57,8 @@ pub struct Setup<'s> {
 pub struct Outcome {
     /// The server's core and process in the window.
     pub usage: Usage,
-    /// Loops per second of the idle thread before and after.
-    pub idle_rates: [f64; 2],
+    /// What the machine was before and after.
+    pub calibrations: Calibrations,
     /// Packets that the sink counted in the window.
     pub forwarded: u64,
     /// What the publisher counted in the window, once for each receiver.
@@ -94,7 +95,7 @@ impl Outcome {
     /// Time that the core did not have left for each forwarded packet, µs: interrupts and kernel threads included.
     #[must_use]
     pub fn core_us(&self) -> f64 {
-        self.usage.core_us(f64::midpoint(self.idle_rates[0], self.idle_rates[1]), self.carried())
+        self.usage.core_us(self.calibrations.idle_rate(), self.carried())
     }
 
     /// Share of what was offered that did not arrive.
@@ -108,10 +109,10 @@ impl Outcome {
         self.forwarded.min(self.offered)
     }
 
-    /// How far the calibrations lie apart, in percent.
+    /// Loops per second of the idle thread before and after.
     #[must_use]
-    pub fn drift_percent(&self) -> f64 {
-        cpu::drift(self.idle_rates[0], self.idle_rates[1]) * 100.0
+    pub const fn idle_rates(&self) -> [f64; 2] {
+        [self.calibrations.before.idle_rate, self.calibrations.after.idle_rate]
     }
 
     /// For a report.
@@ -123,7 +124,7 @@ impl Outcome {
             "process_ticks": self.usage.process_ticks, "command": self.command,
             "published": self.published, "expected": self.expected, "delivered": self.delivered, "loss": self.loss(),
             "samples": {"right": self.samples[0], "wrong": self.samples[1], "by": "webrtc-srtp"},
-            "calibration": {"loops_per_second": self.idle_rates, "drift_percent": self.drift_percent()},
+            "calibration": self.calibrations.figures(),
             "latency": self.latency, "joining_s": self.joining_s,
         })
     }
@@ -134,7 +135,7 @@ pub(crate) struct Place {
     pub(crate) bed: Bed,
     sink: Sink,
     spinner: Spinner,
-    idle_rate: f64,
+    before: Calibration,
 }
 
 /// The window.
@@ -167,8 +168,8 @@ impl Place {
         let sink = Sink::attach(&bed.sink, SINK_INTERFACE, &config)?;
         bed.place_napi(Napi::Thread(OTHER_CPU))?;
         let spinner = Spinner::start(SERVER_CPU)?;
-        let idle_rate = spinner.calibrate(CALIBRATION)?;
-        Ok(Self { bed, sink, spinner, idle_rate })
+        let before = Calibration::take(&spinner, CALIBRATION)?;
+        Ok(Self { bed, sink, spinner, before })
     }
 
     /// Warms up and measures; media flows, and `count` always says how many packets the publisher has sent.
@@ -201,12 +202,12 @@ impl Place {
     /// Sums up; the server is gone.
     pub(crate) fn finish(self, setup: &Setup<'_>, window: &Window, done: Done<'_>) -> Result<Outcome> {
         let Done { published, samples, joining_s, command } = done;
-        let after = self.spinner.calibrate(CALIBRATION)?;
+        let after = Calibration::take(&self.spinner, CALIBRATION)?;
         let arrivals = self.sink.arrivals()?;
         let latency = latency::of(&published.probes, &arrivals, window.times[0], window.times[1])?;
         Ok(Outcome {
             usage: window.usage,
-            idle_rates: [self.idle_rate, after],
+            calibrations: Calibrations { before: self.before, after },
             forwarded: window.forwarded,
             offered: window.published * u64::from(setup.receivers),
             published: published.total(),

@@ -131,18 +131,28 @@ impl File {
         self.json["series"].as_object().into_iter().flatten().map(|(name, value)| (name.as_str(), value))
     }
 
-    /// Command, time, machine and load in one line.
+    /// Command, time, machine, load and the machine's speed in one line.
     pub(crate) fn origin(&self, name: &str) -> String {
         let machine = &self.json["machine"];
         let load = |key: &str| machine[key].as_f64().map_or_else(|| "?".to_owned(), |load| format!("{load:.2}"));
         format!(
-            "`{}` · {} · {} · load {} before, {} after",
+            "`{}` · {} · {} · load {} before, {} after{}",
             self.command(name),
             self.date(),
             self.machine(),
             load("load_1min_before"),
             load("load_1min_after"),
+            self.reference(),
         )
+    }
+
+    /// What the fixed packet took beside its runs, as the end of a line: nothing where it was not measured.
+    fn reference(&self) -> String {
+        let mut found = Vec::new();
+        references(&self.json["series"], &mut found);
+        let (least, most) =
+            found.iter().fold((f64::INFINITY, 0.0_f64), |(least, most), ns| (least.min(*ns), most.max(*ns)));
+        if found.is_empty() { String::new() } else { format!(" · reference {least:.0} to {most:.0} ns") }
     }
 
     /// When it was made.
@@ -183,6 +193,23 @@ impl File {
     }
 }
 
+/// The times of the fixed packet, wherever in a report they stand.
+fn references(value: &Value, found: &mut Vec<f64>) {
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                if name == "reference_packet_ns" {
+                    found.extend(value.as_array().into_iter().flatten().filter_map(Value::as_f64));
+                } else {
+                    references(value, found);
+                }
+            }
+        }
+        Value::Array(values) => values.iter().for_each(|value| references(value, found)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -193,6 +220,18 @@ mod tests {
     fn a_table_may_be_bare_or_in_a_report() {
         let files = Files::of(&[("a", json!([{"ns": 1}])), ("b", json!({"series": {"rows": [{"ns": 2}, {"ns": 3}]}}))]);
         assert_eq!((files.rows("a").len(), files.rows("b").len(), files.rows("c").len()), (1, 2, 0));
+    }
+
+    #[test]
+    fn a_line_ends_with_the_speed_of_the_machine_where_that_was_measured() {
+        let run = |both: [f64; 2]| json!({"calibration": {"reference_packet_ns": both}});
+        let files = Files::of(&[
+            ("a", json!({"series": {"one": run([1400.0, 1500.4]), "pairs": [{"ours": run([1390.0, 1600.0])}]}})),
+            ("b", json!({"series": {"one": {"calibration": {"loops_per_second": [5, 6]}}}})),
+        ]);
+        let end = |name: &str| files.get(name).map(|file| file.origin(name)).unwrap_or_default();
+        assert!(end("a").ends_with(" after · reference 1390 to 1600 ns"), "{}", end("a"));
+        assert!(end("b").ends_with(" after"), "{}", end("b"));
     }
 
     #[test]

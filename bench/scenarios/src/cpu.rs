@@ -75,6 +75,7 @@ pub fn process_ticks(pid: i32) -> Result<u64> {
 
 /// A thread of class SCHED_IDLE that counts loops on a core.
 pub struct Spinner {
+    cpu: usize,
     stop: Arc<AtomicBool>,
     loops: Arc<AtomicU64>,
     /// Longest time between two looks at the clock while it ran, ns: what the core itself loses to interrupts and hypervisor.
@@ -108,7 +109,13 @@ impl Spinner {
             Ok(())
         };
         let thread = std::thread::Builder::new().name("spinner".into()).spawn(run)?;
-        Ok(Self { stop, loops, gaps, thread: Some(thread) })
+        Ok(Self { cpu, stop, loops, gaps, thread: Some(thread) })
+    }
+
+    /// The core that it runs on.
+    #[must_use]
+    pub const fn cpu(&self) -> usize {
+        self.cpu
     }
 
     /// Loops so far.

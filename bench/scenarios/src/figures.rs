@@ -43,7 +43,7 @@ fn shape(shape: &Shape) -> Value {
 /// The table's head.
 pub(crate) fn heading() {
     console::line(&format!(
-        "  {:<14} {:>9} {:>8} {:>8} {:>7} {:>9} {:>8} {:>9} {:>9} {:>10} {:>10} {:>9} {:>8} {:>9}",
+        "  {:<14} {:>9} {:>8} {:>8} {:>7} {:>9} {:>8} {:>9} {:>9} {:>10} {:>10} {:>9} {:>8} {:>8} {:>9}",
         "run",
         "pps",
         "proc us",
@@ -57,6 +57,7 @@ pub(crate) fn heading() {
         "server p99",
         "gap us",
         "drift %",
+        "ref ns",
         "samples"
     ));
 }
@@ -65,13 +66,9 @@ pub(crate) fn heading() {
 pub(crate) fn legend() {
     console::line(
         "  p50 … p99.9: from the generator's send call to the sink; server: from a packet's arrival at it to when its copy was given \
-         to the kernel, since its start; gap: the longest that the server's idle core did not run anything at all",
+         to the kernel, since its start; gap: the longest that the server's idle core did not run anything at all; ref: what a fixed packet, sealed and sent from \
+         socket to socket, takes on that core before and after (in a busy host more: compare runs of one figure)",
     );
-}
-
-/// The longest gap of the idle core, before or after the run, µs.
-pub(crate) fn gap_us(outcome: &Outcome) -> f64 {
-    count(outcome.idle_gaps_ns[0].max(outcome.idle_gaps_ns[1])) / 1000.0
 }
 
 /// Notes the figures of a run and prints its row.
@@ -80,19 +77,20 @@ pub(crate) fn note(report: &mut Report, name: &str, outcome: &Outcome) {
     let at = |key: &str| figures[key].as_f64().unwrap_or(0.0);
     let server = |at: usize| outcome.server_us.map_or_else(|| "?".to_owned(), |us| format!("{:.1}", us[at]));
     console::line(&format!(
-        "  {name:<14} {:>9.0} {:>8.3} {:>8.3} {:>7.1} {:>9} {:>8.0} {:>9.0} {:>9.0} {:>10} {:>10} {:>9.0} {:>8.1} {:>9}",
+        "  {name:<14} {:>9.0} {:>8.3} {:>8.3} {:>7.1} {:>9} {:>8.0} {:>9.0} {:>9.0} {:>10} {:>10} {:>9.0} {:>8.1} {:>8.0} {:>9}",
         outcome.rate(),
         outcome.process_us(),
         outcome.core_us(),
-        outcome.usage.busy_by_spinner(outcome.idle_rate()) * 100.0,
+        outcome.usage.busy_by_spinner(outcome.calibrations.idle_rate()) * 100.0,
         outcome.missing(),
         at("p50_us"),
         at("p99_us"),
         at("p999_us"),
         server(0),
         server(1),
-        gap_us(outcome),
-        outcome.drift_percent(),
+        outcome.calibrations.longest_gap_us(),
+        outcome.calibrations.drift_percent(),
+        outcome.calibrations.packet_ns(),
         format!("{}/{}", outcome.verdict.right, outcome.verdict.right + outcome.verdict.wrong),
     ));
     report.note(name, all(outcome, figures));
@@ -103,12 +101,9 @@ fn all(outcome: &Outcome, latency: Value) -> Value {
         "packets_per_second": outcome.rate(), "forwarded": outcome.forwarded, "window_s": outcome.usage.seconds,
         "process_us": outcome.process_us(), "core_us": outcome.core_us(),
         "busy_by_process": outcome.usage.busy_by_process(),
-        "busy_by_spinner": outcome.usage.busy_by_spinner(outcome.idle_rate()),
+        "busy_by_spinner": outcome.usage.busy_by_spinner(outcome.calibrations.idle_rate()),
         "process_ticks": outcome.usage.process_ticks, "workers_ns": outcome.workers_ns,
-        "calibration": {
-            "loops_per_second": outcome.idle_rates, "drift_percent": outcome.drift_percent(),
-            "longest_gaps_us": outcome.idle_gaps_ns.map(|ns| count(ns) / 1000.0),
-        },
+        "calibration": outcome.calibrations.figures(),
         "generator": {
             "sent": outcome.sent.total(), "refused": outcome.sent.refused, "late_frames": outcome.sent.late,
             "keyframes_asked": outcome.sent.keyframes_asked,
@@ -132,7 +127,7 @@ fn all(outcome: &Outcome, latency: Value) -> Value {
 /// Notes the figures of a run and holds it to nothing lost, intact samples, a quiet machine and, where given, a cost.
 pub(crate) fn judge(report: &mut Report, name: &str, outcome: &Outcome, most_us: Option<f64>) {
     note(report, name, outcome);
-    report.at_most(format!("{name}.calibration_drift"), Some(outcome.drift_percent()), "%", MOST_DRIFT);
+    report.at_most(format!("{name}.calibration_drift"), Some(outcome.calibrations.drift_percent()), "%", MOST_DRIFT);
     report.exactly(format!("{name}.lost"), Some(count(outcome.missing())), "packets", 0.0);
     report.holds(format!("{name}.something_forwarded"), outcome.delivered > 0);
     report.exactly(format!("{name}.backward"), Some(count(outcome.backward)), "packets", 0.0);

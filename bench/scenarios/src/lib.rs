@@ -11,6 +11,8 @@
 //! | [`bed`] | the three namespaces, their wires and routes, where the sink's NAPI runs |
 //! | [`sink`] | what each receiver got: packets, bytes, gaps, probes |
 //! | [`cpu`] | what a process took of its core, by its own times and by what was left to an idle thread |
+//! | [`calibration`] | what the machine was before a run and after it |
+//! | [`reference`] | how fast it is, by work like a server's |
 //! | [`verify`] | whether what was sampled decrypts to what was sent |
 //! | [`latency`] | from a probe's send time to its arrivals |
 //! | [`trace`] | from what had left and come at many times to how long a server took to recover |
@@ -21,9 +23,11 @@
 #![forbid(unsafe_code)]
 
 pub mod bed;
+pub mod calibration;
 pub mod cpu;
 pub mod latency;
 pub mod memory;
+pub mod reference;
 pub mod run;
 pub mod sink;
 pub mod trace;

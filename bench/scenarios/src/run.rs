@@ -16,6 +16,7 @@ use hdrhistogram::Histogram;
 use tools_netlab::process::Process;
 
 use crate::bed::{Bed, Napi, SERVER_INTERFACE, SINK_INTERFACE};
+use crate::calibration::{Calibration, Calibrations};
 use crate::cpu::{self, Meter, Spinner, Usage};
 use crate::latency::{self, Timed};
 use crate::memory::Resident;
@@ -87,10 +88,8 @@ pub struct Outcome {
     pub usage: Usage,
     /// What each worker took of its process's time, ns.
     pub workers_ns: Vec<u64>,
-    /// Loops per second of the idle thread before and after.
-    pub idle_rates: [f64; 2],
-    /// The longest time that it did not run meanwhile: what the core loses to interrupts and the hypervisor, ns.
-    pub idle_gaps_ns: [u64; 2],
+    /// What the machine was before and after.
+    pub calibrations: Calibrations,
     /// Packets that the sink counted in the window.
     pub forwarded: u64,
     /// What the generator counted, of the whole run.
@@ -140,19 +139,7 @@ impl Outcome {
     /// Time that the core did not have left for each forwarded packet, µs.
     #[must_use]
     pub fn core_us(&self) -> f64 {
-        self.usage.core_us(self.idle_rate(), self.forwarded)
-    }
-
-    /// Mean of the calibrations.
-    #[must_use]
-    pub const fn idle_rate(&self) -> f64 {
-        f64::midpoint(self.idle_rates[0], self.idle_rates[1])
-    }
-
-    /// How far the calibrations lie apart, in percent.
-    #[must_use]
-    pub fn drift_percent(&self) -> f64 {
-        cpu::drift(self.idle_rates[0], self.idle_rates[1]) * 100.0
+        self.usage.core_us(self.calibrations.idle_rate(), self.forwarded)
     }
 
     /// Packets that did not arrive.
@@ -188,7 +175,7 @@ pub fn run(setup: &Setup) -> Result<Outcome> {
         bed.hurry_napi()?;
     }
     let spinner = Spinner::start(SERVER_CPU)?;
-    let (before, gap_before) = calibrate(&spinner)?;
+    let before = Calibration::take(&spinner, CALIBRATION)?;
     let mut server = start(&bed, setup, &table, &folder)?;
     if setup.by_link {
         bed.place_server_napi(SERVER_CPU)?;
@@ -199,7 +186,7 @@ pub fn run(setup: &Setup) -> Result<Outcome> {
     let measured = measured.with_context(|| format!("the server said:\n{log}"))?;
     let Measured { usage, workers_ns, resident, window_ns, forwarded, sent, verdict, trace } = measured;
     drop(server);
-    let (after, gap_after) = calibrate(&spinner)?;
+    let after = Calibration::take(&spinner, CALIBRATION)?;
     let streams = sink.streams()?;
     let count = compare(&plan, &sent, &streams);
     let timed = latency::timed(&sent.probes, &sink.arrivals()?);
@@ -208,8 +195,7 @@ pub fn run(setup: &Setup) -> Result<Outcome> {
         usage,
         workers_ns,
         resident,
-        idle_rates: [before, after],
-        idle_gaps_ns: [gap_before, gap_after],
+        calibrations: Calibrations { before, after },
         forwarded,
         expected: count.expected,
         delivered: count.delivered,
@@ -230,14 +216,6 @@ pub fn run(setup: &Setup) -> Result<Outcome> {
     };
     let _ = std::fs::remove_dir_all(&folder);
     Ok(outcome)
-}
-
-/// Loops per second of the idle thread, and the longest gap between them.
-fn calibrate(spinner: &Spinner) -> Result<(f64, u64)> {
-    std::thread::sleep(CALIBRATION / 10);
-    let _ = spinner.take_gap_ns();
-    let rate = spinner.calibrate(CALIBRATION)?;
-    Ok((rate, spinner.take_gap_ns()))
 }
 
 /// The sink's view of a plan whose receivers have addresses one after the other.
