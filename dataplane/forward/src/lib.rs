@@ -2,7 +2,7 @@
 //! The pipeline: what a worker does with packets. Two halves and a store between them.
 //!
 //! ```text
-//!  receive half: one batch, to completion                    send half: tiles of at most 64 frames, pulled
+//!  receive half: one batch, to completion                    send half: tiles of at most 128 frames, pulled
 //!  classify ─► stun (answer, admission)                      replies ─► injected DTLS ─► RTCP ─► audio ─► RTX ─► video ─► catch-up
 //!           ─► punt (DTLS)                                        each tile: cohort cursor ─► select ─► rewrite ─► fanout ─► port
 //!           ─► ingress (SRTP, packet store) ─► repair
@@ -35,6 +35,7 @@ mod objects;
 mod peers;
 mod receive;
 mod rehearse;
+mod reported;
 mod send;
 mod worker;
 

@@ -18,6 +18,7 @@ use crate::hold::window::Window;
 use crate::objects::egress::Feed;
 use crate::receive::classify::Fate;
 use crate::receive::ingress::reason;
+use crate::reported::Reported;
 use crate::send::rtx::RtxRequest;
 use crate::worker::{Now, Worker};
 
@@ -93,9 +94,8 @@ impl Worker {
         // Where both clocks agree to the last bit, they differ by that bit from here on.
         let first = || NonZeroU64::new(arrival_ntp.wrapping_sub(sr.ntp)).unwrap_or(NonZeroU64::MIN);
         let offset = leg.ntp_offset.get_or_insert_with(first).get();
-        publish::store_u64(&durable.sr_rtp, u64::from(sr.rtp_ts));
-        publish::store_u64(&durable.sr_ntp, sr.ntp.wrapping_add(offset));
-        publish::store_u64(&durable.sr_arrival_ns, meta.arrival_ns);
+        let ntp = sr.ntp.wrapping_add(offset);
+        Reported { ntp, rtp_ts: sr.rtp_ts, arrival_ns: meta.arrival_ns }.store(durable);
     }
 
     /// What a receiver says about one of our streams.

@@ -19,6 +19,7 @@ use crate::changes::records::source_of;
 use crate::counting::{add, bump, read};
 use crate::receive::feedback::ns_to_ntp;
 use crate::receive::missing::Missing;
+use crate::reported::Reported;
 use crate::send::tile::Progress;
 use crate::worker::{Now, Worker};
 
@@ -212,12 +213,12 @@ impl Worker {
         reception.expected_prior = expected;
         reception.received_prior = reception.received;
         let fraction = (lost_interval << 8).checked_div(expected_interval).unwrap_or(0);
-        let since_sr = now.mono_ns.saturating_sub(read(&durable.sr_arrival_ns));
-        let sr_ntp = read(&durable.sr_ntp);
+        let reported = Reported::load(durable);
+        let since_sr = now.mono_ns.saturating_sub(reported.map_or(0, |report| report.arrival_ns));
         let offset =
             self.ingresses.get(slot).and_then(|ingress| self.legs.get(ingress.leg)).and_then(|leg| leg.ntp_offset);
         // The publisher knows its own clock, not ours.
-        let last_sr = offset.filter(|_| sr_ntp != 0).map_or(0, |offset| middle(sr_ntp.wrapping_sub(offset.get())));
+        let last_sr = offset.zip(reported).map_or(0, |(offset, report)| middle(report.ntp.wrapping_sub(offset.get())));
         let reception = &self.ingresses.get(slot)?.reception;
         Some(ReportBlock {
             ssrc,
@@ -344,19 +345,15 @@ impl Worker {
         {
             return None;
         }
-        let sr_ntp = read(&ingress.sr_ntp);
-        if sr_ntp == 0 || !egress.last.is_any {
-            return None;
-        }
-        let passed = now.mono_ns.saturating_sub(read(&ingress.sr_arrival_ns));
+        let reported = Reported::load(ingress).filter(|_| egress.last.is_any)?;
+        let passed = now.mono_ns.saturating_sub(reported.arrival_ns);
         let ticks = u128::from(passed).saturating_mul(u128::from(egress.clock_rate)) / 1_000_000_000;
         let ticks = u32::try_from(ticks & u128::from(u32::MAX)).ok()?;
-        let sr_rtp = u32::try_from(read(&ingress.sr_rtp) & u64::from(u32::MAX)).ok()?;
         let low = |word: u64| u32::try_from(word & u64::from(u32::MAX)).unwrap_or(0);
         Some(SenderReport {
             ssrc: egress.ssrc,
-            ntp: sr_ntp.wrapping_add(ns_to_ntp(passed)),
-            rtp_ts: sr_rtp.wrapping_add(ticks).wrapping_add(egress.constants.rtp_ts),
+            ntp: reported.ntp.wrapping_add(ns_to_ntp(passed)),
+            rtp_ts: reported.rtp_ts.wrapping_add(ticks).wrapping_add(egress.constants.rtp_ts),
             packets: low(read(&durable.packets)),
             octets: low(read(&durable.octets)),
         })

@@ -16,6 +16,7 @@ use dataplane_wire::seq;
 use crate::changes::records::source_word;
 use crate::counting::read;
 use crate::objects::egress::{Constants, Egress, Feed, Origin};
+use crate::reported::Reported;
 use crate::send::rewrite::NO_FIELD;
 use crate::worker::{Now, Worker};
 
@@ -154,17 +155,13 @@ fn rtp_offset(egress: &Egress, info: &StoredInfo, clocks: Option<(&IngressDurabl
 
 /// The receiver's RTP time of the new source's `rtp_ts`, through both sources' sender reports.
 fn map_by_reports(egress: &Egress, rtp_ts: u32, old: &IngressDurable, new: &IngressDurable) -> Option<u32> {
-    let (old_ntp, new_ntp) = (read(&old.sr_ntp), read(&new.sr_ntp));
-    if old_ntp == 0 || new_ntp == 0 {
-        return None;
-    }
+    let (old, new) = (Reported::load(old)?, Reported::load(new)?);
     let rate = i128::from(egress.clock_rate);
-    let low = |word: u64| u32::try_from(word & u64::from(u32::MAX)).unwrap_or(0);
-    let since_new = i128::from(seq::diff32(rtp_ts, low(read(&new.sr_rtp))));
+    let since_new = i128::from(seq::diff32(rtp_ts, new.rtp_ts));
     // Ticks between the two reports' instants on the old stream's clock.
-    let between = i128::from(new_ntp.wrapping_sub(old_ntp).cast_signed()).checked_mul(rate)? >> 32;
+    let between = i128::from(new.ntp.wrapping_sub(old.ntp).cast_signed()).checked_mul(rate)? >> 32;
     let ticks = u32::try_from((between + since_new).rem_euclid(1 << 32)).ok()?;
-    Some(low(read(&old.sr_rtp)).wrapping_add(ticks).wrapping_add(egress.constants.rtp_ts))
+    Some(old.rtp_ts.wrapping_add(ticks).wrapping_add(egress.constants.rtp_ts))
 }
 
 /// VP8 and VP9 numbers go on at last + 1 (V3, V4, N7); a codec without them in between changes nothing.
