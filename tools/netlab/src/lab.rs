@@ -26,19 +26,77 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 
+use self::args::{Args, Known};
 use crate::{console, install, registry};
 
-/// The labs: name and one line of what each shows.
-pub const LABS: &[(&str, &str)] = &[
-    ("call", "browsers publish and watch each other through the server"),
-    ("page", "every control of the meeting page, in both browsers, with reload and outage"),
-    ("screenshots", "pictures of the page in target/lab/screenshots"),
-    ("whip", "ffmpeg and Chromium publish by WHIP, aiortc watches by WHEP"),
-    ("hostile", "malformed, forged and replayed datagrams during a call"),
-    ("restart-control", "the control plane is killed in a call, held down, and started again"),
-    ("local", "a browser on the server's own host while XDP has the interface"),
-    ("load", "the same call of bots over one back end after the other: processor time and latency"),
-    ("clean-room", "`cargo xtask run` and `test` in a fresh Debian"),
+/// A lab.
+#[derive(Debug)]
+pub struct Lab {
+    /// As it is called.
+    pub name: &'static str,
+    /// One line of what it shows.
+    pub shows: &'static str,
+    options: Known,
+    run: fn(&Args) -> Result<bool>,
+}
+
+impl Lab {
+    const fn new(name: &'static str, shows: &'static str, options: Known, run: fn(&Args) -> Result<bool>) -> Self {
+        Self { name, shows, options, run }
+    }
+
+    /// The one of a name.
+    ///
+    /// # Errors
+    /// When there is none, with those that there are.
+    pub fn find(name: &str) -> Result<&'static Self> {
+        let names = || LABS.iter().map(|lab| lab.name).collect::<Vec<_>>().join(", ");
+        LABS.iter()
+            .find(|lab| lab.name == name)
+            .with_context(|| format!("there is no lab {name:?}; the labs are {}", names()))
+    }
+
+    /// What it can be told, one option in a line.
+    #[must_use]
+    pub fn help(&self) -> String {
+        args::help(self.options)
+    }
+
+    /// Whether it understands these words.
+    ///
+    /// # Errors
+    /// The first that it does not, and what it knows.
+    pub fn check(&self, words: &[String]) -> Result<()> {
+        Args::parse(words, self.options).map(drop)
+    }
+}
+
+/// The labs.
+pub const LABS: &[Lab] = &[
+    Lab::new("call", "browsers publish and watch each other through the server", call::OPTIONS, call::run),
+    Lab::new(
+        "page",
+        "every control of the meeting page, in both browsers, with reload and outage",
+        page::OPTIONS,
+        page::run,
+    ),
+    Lab::new("screenshots", "pictures of the page in target/lab/screenshots", screenshots::OPTIONS, screenshots::run),
+    Lab::new("whip", "ffmpeg and Chromium publish by WHIP, aiortc watches by WHEP", whip::OPTIONS, whip::run),
+    Lab::new("hostile", "malformed, forged and replayed datagrams during a call", hostile::OPTIONS, hostile::run),
+    Lab::new(
+        "restart-control",
+        "the control plane is killed in a call, held down, and started again",
+        restart_control::OPTIONS,
+        restart_control::run,
+    ),
+    Lab::new("local", "a browser on the server's own host while XDP has the interface", local::OPTIONS, local::run),
+    Lab::new(
+        "load",
+        "the same call of bots over one back end after the other: processor time and latency",
+        load::OPTIONS,
+        load::run,
+    ),
+    Lab::new("clean-room", "`cargo xtask run` and `test` in a fresh Debian", clean_room::OPTIONS, clean_room::run),
 ];
 
 /// Logs of that many runs are kept.
@@ -48,22 +106,9 @@ const KEPT_RUNS: usize = 12;
 ///
 /// # Errors
 /// When the name or an argument is unknown, or when the lab could not be carried out.
-pub fn run(name: &str, args: &[String]) -> Result<bool> {
-    let run: fn(&[String]) -> Result<bool> = match name {
-        "call" => call::run,
-        "page" => page::run,
-        "screenshots" => screenshots::run,
-        "whip" => whip::run,
-        "hostile" => hostile::run,
-        "restart-control" => restart_control::run,
-        "local" => local::run,
-        "load" => load::run,
-        "clean-room" => clean_room::run,
-        _ => {
-            let names: Vec<&str> = LABS.iter().map(|(name, _)| *name).collect();
-            bail!("there is no lab {name:?}; the labs are {}", names.join(", "))
-        }
-    };
+pub fn run(name: &str, words: &[String]) -> Result<bool> {
+    let lab = Lab::find(name)?;
+    let args = Args::parse(words, lab.options)?;
     if !registry::is_root() {
         bail!("lab {name} needs root: it makes network namespaces and opens raw sockets in them");
     }
@@ -73,7 +118,7 @@ pub fn run(name: &str, args: &[String]) -> Result<bool> {
     if swept > 0 {
         console::line(&format!("  removed {swept} namespaces that an ended lab had left"));
     }
-    run(args)
+    (lab.run)(&args)
 }
 
 /// A fresh folder `target/lab/runs/TIME-LAB` for logs and profiles; the oldest beyond [`KEPT_RUNS`] go.

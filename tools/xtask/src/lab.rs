@@ -4,12 +4,14 @@
 use anyhow::{Result, bail};
 use clap::Args;
 use tools_netlab::console;
+use tools_netlab::lab::{LABS, Lab};
 
 use crate::{run, shell};
 
 const EXAMPLES: &str = "\
 Examples:
   cargo xtask lab --list
+  cargo xtask lab hostile --help
   cargo xtask lab call --backend uring --browsers chromium:2 --json out.json
   cargo xtask lab call --sabotage mute        # must turn red: the lab can fail
   cargo xtask lab whip --publisher ffmpeg --subscriber aiortc";
@@ -27,6 +29,7 @@ pub(crate) struct Options {
 #[derive(Debug, PartialEq)]
 enum Wish<'a> {
     List,
+    Help(&'a str),
     Run { name: &'a str, args: &'a [String] },
 }
 
@@ -34,10 +37,15 @@ enum Wish<'a> {
 fn wish(words: &[String]) -> Result<Wish<'_>> {
     match words {
         [] => Ok(Wish::List),
-        [first, ..] if matches!(first.as_str(), "--list" | "--help" | "-h") => Ok(Wish::List),
+        [first, ..] if first == "--list" || is_help(first) => Ok(Wish::List),
         [first, ..] if first.starts_with('-') => bail!("the lab's name comes first: `cargo xtask lab NAME {first} …`"),
+        [name, args @ ..] if args.iter().any(|word| is_help(word)) => Ok(Wish::Help(name)),
         [name, args @ ..] => Ok(Wish::Run { name, args }),
     }
+}
+
+fn is_help(word: &str) -> bool {
+    matches!(word, "--help" | "-h")
 }
 
 /// Runs the command.
@@ -48,17 +56,20 @@ pub(crate) fn main(options: &Options) -> Result<bool> {
     match wish(&options.words)? {
         Wish::List => {
             console::line("Labs, run with `cargo xtask lab NAME [--json FILE]` (they need root):\n");
-            for (name, shows) in tools_netlab::lab::LABS {
-                console::line(&format!("  {name:<12} {shows}"));
+            for lab in LABS {
+                console::line(&format!("  {:<15}  {}", lab.name, lab.shows));
             }
             console::line(&format!("\n{EXAMPLES}"));
             Ok(true)
         }
+        Wish::Help(name) => {
+            let lab = Lab::find(name)?;
+            console::line(&format!("cargo xtask lab {name}: {}\n\n{}\n{EXAMPLES}", lab.shows, lab.help()));
+            Ok(true)
+        }
         Wish::Run { name, args } => {
-            // The name is looked up before minutes are spent on a build.
-            if !tools_netlab::lab::LABS.iter().any(|(known, _)| *known == name) {
-                bail!("there is no lab `{name}`; `cargo xtask lab --list` shows them");
-            }
+            // Name and options are looked at before minutes are spent on a build.
+            Lab::find(name)?.check(args)?;
             if !shell::is_root() {
                 bail!("labs make network namespaces and need root: sudo -E cargo xtask lab {name} …");
             }
@@ -92,5 +103,12 @@ mod tests {
         assert_eq!(wish(&[]).expect("valid"), Wish::List);
         assert_eq!(wish(&words("--list")).expect("valid"), Wish::List);
         assert!(wish(&words("--json out.json call")).is_err());
+    }
+
+    #[test]
+    fn help_behind_a_name_is_that_labs() {
+        for given in ["call --help", "call --seconds 5 -h"] {
+            assert_eq!(wish(&words(given)).expect("valid"), Wish::Help("call"));
+        }
     }
 }

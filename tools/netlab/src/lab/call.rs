@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail, ensure};
 use serde_json::{Value, json};
 
-use super::args::Args;
+use super::args::{Args, BACKEND, BIN_DIR, FAMILY, JSON, Known, WORKERS};
 use super::browser::{Kind, Through};
 use super::counters::Status;
 use super::media::{COLOUR_TOLERANCE, PITCH_TOLERANCE_HZ};
@@ -51,9 +51,19 @@ struct Window {
     status_after: Status,
 }
 
-pub(crate) fn run(words: &[String]) -> Result<bool> {
-    let known = ["backend", "browsers", "through", "family", "seconds", "workers", "sabotage", "json", "bin-dir"];
-    let args = Args::parse(words, &known)?;
+pub(crate) const OPTIONS: Known = &[
+    ("browsers LIST", "2 to 4 in all, as chromium:3,firefox:1 [default: chromium:2]"),
+    ("through WAY", "page or whip: how they come in [default: page]"),
+    ("seconds N", "how long they are watched [default: 30]"),
+    ("sabotage WHAT", "swap, drop or mute: the lab must see it and turn red"),
+    BACKEND,
+    WORKERS,
+    FAMILY,
+    JSON,
+    BIN_DIR,
+];
+
+pub(crate) fn run(args: &Args) -> Result<bool> {
     let kinds = Kind::parse_list(&args.text("browsers", "chromium:2"))?;
     ensure!((2..=4).contains(&kinds.len()), "a call has 2 to 4 browsers here, not {}", kinds.len());
     let seconds: u64 = args.number("seconds", 30)?;
@@ -64,7 +74,7 @@ pub(crate) fn run(words: &[String]) -> Result<bool> {
     let usual = if fault == Some(Sabotage::Swap) { "whip" } else { "page" };
     let through = Through::parse(args.choice("through", &Through::NAMES)?.unwrap_or(usual));
     ensure!(fault != Some(Sabotage::Swap) || through == Through::Whip, "--sabotage swap needs --through whip");
-    let options = server_options(&args)?;
+    let options = server_options(args)?;
     let folder = new_folder("call")?;
     let mut report = Report::start("call");
     report.note("through", through.name());

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
-use super::args::Args;
+use super::args::{Args, JSON, Known};
 use super::new_folder;
 use crate::console;
 use crate::install;
@@ -58,8 +58,13 @@ const PROXY_VARIABLES: [&str; 8] = [
     "REQUESTS_CA_BUNDLE",
 ];
 
-pub(crate) fn run(words: &[String]) -> Result<bool> {
-    let args = Args::parse(words, &["json", "stage", "keep"])?;
+pub(crate) const OPTIONS: Known = &[
+    ("stage NAME", "run or test alone [default: both]"),
+    ("keep WHAT", "yes: leaves the room where it is [default: no]"),
+    JSON,
+];
+
+pub(crate) fn run(args: &Args) -> Result<bool> {
     let stage = args.choice("stage", &["run", "test"])?;
     let keep = args.choice("keep", &["yes", "no"])? == Some("yes");
     install::ensure_apt(&["debootstrap", "git", "util-linux", "iproute2"])?;

@@ -16,7 +16,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use serde_json::{Value, json};
 
-use super::args::Args;
+use super::args::{Args, BACKEND, BIN_DIR, JSON, Known, WORKERS};
 use super::browser::{Kind, Through};
 use super::call::server_options;
 use super::counters::{Drops, Status};
@@ -80,10 +80,18 @@ impl Moment {
     }
 }
 
-pub(crate) fn run(words: &[String]) -> Result<bool> {
-    let known = ["rate", "packets", "seed", "backend", "workers", "json", "bin-dir"];
-    let args = Args::parse(words, &known)?;
-    let options = server_options(&args)?;
+pub(crate) const OPTIONS: Known = &[
+    ("rate N", "datagrams per second [default: 20000; with xdp 130000]"),
+    ("packets N", "datagrams in all [default: 1000000; with xdp 2600000]"),
+    ("seed N", "the same seed, the same datagrams [default: 1]"),
+    BACKEND,
+    WORKERS,
+    JSON,
+    BIN_DIR,
+];
+
+pub(crate) fn run(args: &Args) -> Result<bool> {
+    let options = server_options(args)?;
     // In XDP a stranger's junk costs a tenth, so there can be more of it.
     let usual = if options.backend == "xdp" { (130_000, 2_600_000) } else { (20_000, 1_000_000) };
     let (rate, packets): (u64, u64) = (args.number("rate", usual.0)?, args.number("packets", usual.1)?);

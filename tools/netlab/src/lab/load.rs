@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::args::Args;
+use super::args::{Args, BIN_DIR, JSON, Known, WORKERS};
 use super::call::server_options;
 use super::counters::Status;
 use super::server::{Server, ServerOptions};
@@ -44,10 +44,20 @@ impl Run {
     }
 }
 
-pub(crate) fn run(words: &[String]) -> Result<bool> {
-    let known =
-        ["backends", "publishers", "viewers", "watch", "seconds", "pairs", "busy-poll", "workers", "json", "bin-dir"];
-    let args = Args::parse(words, &known)?;
+pub(crate) const OPTIONS: Known = &[
+    ("backends LIST", "of xdp, uring, sockets, in turns [default: xdp,uring]"),
+    ("publishers N", "bots that send [default: 10]"),
+    ("viewers N", "bots that watch [default: 90]"),
+    ("watch N", "publishers that each of them watches [default: 1]"),
+    ("seconds N", "how long a round is [default: 15]"),
+    ("pairs N", "rounds [default: 3]"),
+    ("busy-poll WHAT", "on: workers never sleep [default: off]"),
+    WORKERS,
+    JSON,
+    BIN_DIR,
+];
+
+pub(crate) fn run(args: &Args) -> Result<bool> {
     let backends = args.text("backends", "xdp,uring");
     let backends: Vec<&str> = backends.split(',').collect();
     ensure!(backends.iter().all(|name| ["xdp", "uring", "sockets"].contains(name)), "--backends: xdp, uring, sockets");
@@ -66,7 +76,7 @@ pub(crate) fn run(words: &[String]) -> Result<bool> {
     let mut latencies: BTreeMap<&str, Status> = BTreeMap::new();
     for pair in 0..pairs {
         for backend in &backends {
-            let options = ServerOptions { backend: (*backend).into(), is_busy, ..server_options(&args)? };
+            let options = ServerOptions { backend: (*backend).into(), is_busy, ..server_options(args)? };
             let at = folder.join(format!("{backend}-{pair}"));
             std::fs::create_dir_all(&at)?;
             let run = carry_out(&mut report, &at, options, &numbers)?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::args::Args;
+use super::args::{Args, BIN_DIR, FAMILY, JSON, Known, WORKERS};
 use super::browser::{Kind, Through};
 use super::call::server_options;
 use super::new_folder;
@@ -21,10 +21,11 @@ const SETTLE: Duration = Duration::from_secs(3);
 /// Of 15 frames that a camera makes each second.
 const FRAME_RATE: f64 = 10.0;
 
-pub(crate) fn run(words: &[String]) -> Result<bool> {
-    let args = Args::parse(words, &["seconds", "workers", "family", "json", "bin-dir"])?;
+pub(crate) const OPTIONS: Known = &[("seconds N", "how long they watch [default: 10]"), WORKERS, FAMILY, JSON, BIN_DIR];
+
+pub(crate) fn run(args: &Args) -> Result<bool> {
     let length = Duration::from_secs(args.number("seconds", 10)?);
-    let options = ServerOptions { backend: "xdp".into(), ..server_options(&args)? };
+    let options = ServerOptions { backend: "xdp".into(), ..server_options(args)? };
     let folder = new_folder("local")?;
     let mut report = Report::start("local");
     let kinds = [Kind::Chromium; 2];

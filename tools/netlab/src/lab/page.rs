@@ -16,7 +16,7 @@ use anyhow::{Context, Result};
 use serde_json::json;
 
 pub(crate) use self::driver::{Driver, Tab, install_kit};
-use super::args::Args;
+use super::args::{Args, BACKEND, BIN_DIR, FAMILY, JSON, Known, WORKERS};
 use super::browser::Kind;
 use super::call::server_options;
 use super::media::PEOPLE;
@@ -107,10 +107,29 @@ pub(crate) fn enter(driver: &mut Driver, tab: &Tab<'_>, name: &str) -> Result<()
     Ok(())
 }
 
-pub(crate) fn run(words: &[String]) -> Result<bool> {
-    let args = Args::parse(words, &["backend", "workers", "family", "json", "bin-dir", "only"])?;
-    let mut options = server_options(&args)?;
-    let only = args.text("only", "");
+pub(crate) const OPTIONS: Known = &[
+    ("only CHAPTER", "one of entrance, meeting, joining, outage, errors [default: all]"),
+    BACKEND,
+    WORKERS,
+    FAMILY,
+    JSON,
+    BIN_DIR,
+];
+
+type Chapter = fn(&mut Report, &mut Stand) -> Result<()>;
+
+/// What is shown one after the other.
+const CHAPTERS: [(&str, Chapter); 5] = [
+    ("entrance", entrance::run),
+    ("meeting", meeting::run),
+    ("joining", judge_joining),
+    ("outage", outage::run),
+    ("errors", errors::run),
+];
+
+pub(crate) fn run(args: &Args) -> Result<bool> {
+    let mut options = server_options(args)?;
+    let only = args.choice("only", &CHAPTERS.map(|(name, _)| name))?;
     let folder = new_folder("page")?;
     let config = folder.join("millrace.toml");
     std::fs::write(&config, format!("[limits]\nparticipants_per_room = {ROOM_LIMIT}\n"))?;
@@ -120,15 +139,7 @@ pub(crate) fn run(words: &[String]) -> Result<bool> {
     for browser in &stand.browsers {
         report.note(format!("{}.browser", browser.kind.name()), browser.version.as_str());
     }
-    type Chapter = fn(&mut Report, &mut Stand) -> Result<()>;
-    let chapters: [(&str, Chapter); 5] = [
-        ("entrance", entrance::run),
-        ("meeting", meeting::run),
-        ("joining", judge_joining),
-        ("outage", outage::run),
-        ("errors", errors::run),
-    ];
-    for (name, chapter) in chapters.into_iter().filter(|(name, _)| only.is_empty() || only == *name) {
+    for (name, chapter) in CHAPTERS.into_iter().filter(|(name, _)| only.is_none_or(|only| only == *name)) {
         console::line(&format!("  {name}"));
         if let Err(error) = chapter(&mut report, &mut stand) {
             // The other chapters still tell something.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use serde_json::json;
 
-use super::args::Args;
+use super::args::{Args, BACKEND, BIN_DIR, FAMILY, JSON, Known, WORKERS};
 use super::browser::{Kind, Through};
 use super::call::server_options;
 use super::counters::Status;
@@ -35,13 +35,21 @@ struct Down {
     participants: [Option<u64>; 2],
 }
 
-pub(crate) fn run(words: &[String]) -> Result<bool> {
-    let known = ["seconds", "browsers", "backend", "workers", "family", "json", "bin-dir"];
-    let args = Args::parse(words, &known)?;
+pub(crate) const OPTIONS: Known = &[
+    ("seconds N", "how long the control plane is down [default: 40]"),
+    ("browsers LIST", "3 or 4 in all, as chromium:2,firefox:1; the last one comes later [default: chromium:4]"),
+    BACKEND,
+    WORKERS,
+    FAMILY,
+    JSON,
+    BIN_DIR,
+];
+
+pub(crate) fn run(args: &Args) -> Result<bool> {
     let seconds: u64 = args.number("seconds", 40)?;
     let kinds = Kind::parse_list(&args.text("browsers", "chromium:4"))?;
     ensure!((3..=4).contains(&kinds.len()), "this call has 3 or 4 browsers, the last of them comes later");
-    let options = ServerOptions { starts_planes: true, ..server_options(&args)? };
+    let options = ServerOptions { starts_planes: true, ..server_options(args)? };
     let folder = new_folder("restart-control")?;
     let mut report = Report::start("restart-control");
     report.note("backend", options.backend.as_str());

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use serde_json::json;
 
-use super::args::Args;
+use super::args::{Args, BACKEND, BIN_DIR, FAMILY, JSON, Known, WORKERS};
 use super::browser::Kind;
 use super::call::server_options;
 use super::media::PEOPLE;
@@ -40,9 +40,10 @@ struct Studio<'a> {
     report: &'a mut Report,
 }
 
-pub(crate) fn run(words: &[String]) -> Result<bool> {
-    let args = Args::parse(words, &["backend", "workers", "family", "json", "bin-dir"])?;
-    let options = server_options(&args)?;
+pub(crate) const OPTIONS: Known = &[BACKEND, WORKERS, FAMILY, JSON, BIN_DIR];
+
+pub(crate) fn run(args: &Args) -> Result<bool> {
+    let options = server_options(args)?;
     let run_folder = new_folder("screenshots")?;
     let folder = install::lab_dir()?.join("screenshots");
     std::fs::create_dir_all(&folder)?;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::args::Args;
+use super::args::{Args, BACKEND, BIN_DIR, JSON, Known, WORKERS};
 use super::browser::{Browser, COMMAND_LIMIT, Kind, Kit, Through};
 use super::call::server_options;
 use super::media::{COLOUR_TOLERANCE, PEOPLE, PITCH_TOLERANCE_HZ, Person};
@@ -50,14 +50,22 @@ impl Publisher {
     }
 }
 
-pub(crate) fn run(words: &[String]) -> Result<bool> {
-    let known = ["publisher", "subscriber", "seconds", "backend", "workers", "json", "bin-dir"];
-    let args = Args::parse(words, &known)?;
+pub(crate) const OPTIONS: Known = &[
+    ("publisher NAME", "ffmpeg or chromium [default: one after the other]"),
+    ("subscriber NAME", "aiortc [default: aiortc]"),
+    ("seconds N", "how long it watches [default: 10]"),
+    BACKEND,
+    WORKERS,
+    JSON,
+    BIN_DIR,
+];
+
+pub(crate) fn run(args: &Args) -> Result<bool> {
     let wanted = args.choice("publisher", &PUBLISHERS)?;
     let wanted: Vec<&str> = PUBLISHERS.into_iter().filter(|name| wanted.is_none_or(|one| one == *name)).collect();
     args.choice("subscriber", &["aiortc"])?;
     let seconds: u64 = args.number("seconds", 10)?;
-    let options = server_options(&args)?;
+    let options = server_options(args)?;
     let folder = new_folder("whip")?;
     std::fs::write(folder.join("whep.py"), WHEP_PY)?;
     let kinds: &[Kind] = if wanted.contains(&"chromium") { &[Kind::Chromium] } else { &[] };
