@@ -32,8 +32,9 @@ pub const LOG_SLOTS: usize = 2048;
 
 /// Packets of one rx batch.
 pub const BATCH: usize = 64;
-/// Frames of one tile.
-pub const TILE: usize = 64;
+/// Frames of one tile: as many as a device is told of at once. A turn ends with the tile that its time ran out in, so that one
+/// may take a quarter of the 500 µs.
+pub const TILE: usize = 128;
 
 /// Table capacities; they are written into the segment's header, so that every process uses the creator's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

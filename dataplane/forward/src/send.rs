@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The send half: it pulls from the packet store in tiles of at most 64 frames. A full port stops a cursor, never the worker.
+//! The send half: it pulls from the packet store in tiles of at most 128 frames. A full port stops a cursor, never the worker.
 
 pub(crate) mod catchup;
 pub(crate) mod cohorts;

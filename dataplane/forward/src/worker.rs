@@ -57,7 +57,7 @@ pub struct Config {
     pub workers: u16,
     /// Secret seed of hash tables and first sequence numbers.
     pub seed: u64,
-    /// Frames of a tile, at most 64: fewer where a frame costs the port much, so that the clock is looked at often enough.
+    /// Frames of a tile, at most 128: fewer where a frame costs the port much, so that the clock is looked at often enough.
     pub tile_frames: usize,
     /// Age up to which a cached keyframe is sent to a joiner, ns.
     pub keyframe_cache_ns: u64,

@@ -38,7 +38,7 @@ mod buffers;
 
 use buffers::RxBuffers;
 
-/// Sends submitted by one `io_uring_enter`; a tile has at most 64.
+/// Sends submitted by one `io_uring_enter`; a tile has at most 128.
 const SUBMISSIONS: u32 = 256;
 /// The socket, registered as the ring's only file.
 const SOCKET: Fixed = Fixed(0);

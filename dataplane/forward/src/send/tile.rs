@@ -59,7 +59,7 @@ impl Progress {
 }
 
 impl Worker {
-    /// Sends one tile: at most 64 frames, flushed once. Every number in them is stored before the flush.
+    /// Sends one tile: at most 128 frames, flushed once. Every number in them is stored before the flush.
     pub fn transmit<P: Port>(&mut self, port: &mut P, now: Now) -> Tile {
         let mut progress = Progress::of(self.config.tile_frames);
         self.arrival_count = 0;
