@@ -2,6 +2,7 @@
 //! SRTP into the packet store: the plaintext is unprotected straight into the log and becomes visible when its tag has
 //! verified. Replay window and roll-over counter move only after that.
 
+use core::sync::atomic::Ordering;
 use std::sync::Arc;
 
 use dataplane_abi::codec::MediaKind;
@@ -336,6 +337,12 @@ fn packet_facts(
     flags
 }
 
+/// Number of the newest keyframe's first packet + 1 (0 = none), and when it arrived, monotonic ns: not later than it did.
+pub(crate) fn newest_keyframe(durable: &IngressDurable) -> (u64, u64) {
+    let arrival_ns = durable.keyframe_ns.load(Ordering::Acquire);
+    (durable.keyframe.load(Ordering::Acquire), arrival_ns)
+}
+
 /// Updates what the owner and everyone else knows of a stream; true where the packet came behind a newer one.
 fn note_stored(
     ingress: &mut Ingress,
@@ -354,8 +361,9 @@ fn note_stored(
     if stored.flags & packet_flags::KEYFRAME != 0 && ext_seq.saturating_add(1) > read(&durable.keyframe) {
         ingress.keyframe_rtp_ts = Some(stored.rtp_ts);
         ingress.keyframe_wanted = false;
-        publish::store_u64(&durable.keyframe_ns, stored.arrival_ns);
+        // The time last, which `newest_keyframe` reads first: one that is half known seems older than it is, never newer.
         publish::store_u64(&durable.keyframe, ext_seq.saturating_add(1));
+        publish::store_u64(&durable.keyframe_ns, stored.arrival_ns);
         bump(&durable.keyframes);
     }
     if stored.flags & packet_flags::REPAIRED != 0 {

@@ -12,6 +12,7 @@ use crate::counting::read;
 use crate::objects::NONE;
 use crate::objects::cohort::{Cohort, Current};
 use crate::objects::egress::Feed;
+use crate::receive::ingress::newest_keyframe;
 use crate::send::rewrite::{Outcome, Packet};
 use crate::send::switch::may_enter;
 use crate::send::tile::Progress;
@@ -53,10 +54,9 @@ impl Worker {
             return false;
         };
         let Some(durable) = segment.ingress(id) else { return false };
-        let keyframe = durable.keyframe.load(Ordering::Acquire);
-        let age = now.mono_ns.saturating_sub(read(&durable.keyframe_ns));
+        let (keyframe, arrival_ns) = newest_keyframe(durable);
         if keyframe == 0
-            || age > self.config.keyframe_cache_ns
+            || now.mono_ns.saturating_sub(arrival_ns) > self.config.keyframe_cache_ns
             || durable.generation.load(Ordering::Acquire) != track.generation
         {
             return false;

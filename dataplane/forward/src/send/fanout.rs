@@ -21,6 +21,7 @@ use crate::objects::cohort::{BURST, Burst, Cohort, Current};
 use crate::objects::egress::{EGRESS_LINES, Egress};
 use crate::objects::leg::{LEG_LINES, Leg};
 use crate::objects::numbers::Intervals;
+use crate::receive::ingress::newest_keyframe;
 use crate::send::fates::Fates;
 use crate::send::head::Heads;
 use crate::send::rewrite::{Outcome, Packet, Receiver, send_to};
@@ -173,8 +174,8 @@ impl Worker {
             self.wait_for(member, slot, now);
         }
         let newest = read(&durable.stored_top).saturating_sub(1);
-        let keyframe = read(&durable.keyframe).checked_sub(1);
-        let age = now.mono_ns.saturating_sub(read(&durable.keyframe_ns));
+        let (keyframe, arrival_ns) = newest_keyframe(durable);
+        let (keyframe, age) = (keyframe.checked_sub(1), now.mono_ns.saturating_sub(arrival_ns));
         let Some(kind) = self.cohorts.get(slot).map(|cohort| cohort.kind) else { return };
         let entry = keyframe.filter(|_| kind == MediaKind::Video && age < VIDEO_LAG_NS);
         self.set_cohort(slot, log, entry.unwrap_or(newest));
