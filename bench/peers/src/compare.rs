@@ -21,6 +21,9 @@ const MOST_REFUSED: usize = 4;
 const MOST_FAILED: usize = 2;
 /// What a peer may lose and still counts as carrying its receivers.
 pub const MOST_LOSS: f64 = 0.001;
+/// A system that sends less than this share of a window's packets within it is seconds behind: it does not carry them, and what
+/// it took for each that it has sent says nothing of its cost.
+const LEAST_IN_TIME: f64 = 0.97;
 /// Times that a number of receivers is lowered where it turns out to be too large once pairs are run.
 const LOWERED: u32 = 3;
 /// Seconds of the window while the largest number of receivers is sought.
@@ -61,6 +64,8 @@ pub enum Refusal {
     Drift(f64),
     /// A system lost this share.
     Loss(System, f64),
+    /// A system sent only this share of what was offered in the window within it.
+    Late(System, f64),
     /// What a system sent is not what was published.
     Samples(System, [u64; 2]),
 }
@@ -71,6 +76,9 @@ impl std::fmt::Display for Refusal {
             Self::Failed(why) => write!(f, "{why}"),
             Self::Drift(percent) => write!(f, "the machine changed its speed by {percent:.0} % meanwhile"),
             Self::Loss(system, share) => write!(f, "{} lost {:.2} %", system.name(), share * 100.0),
+            Self::Late(system, share) => {
+                write!(f, "{} is behind: {:.0} % came in the window", system.name(), share * 100.0)
+            }
             Self::Samples(system, [right, wrong]) => {
                 write!(f, "{}: of its samples {right} are right and {wrong} wrong", system.name())
             }
@@ -116,8 +124,7 @@ impl Bench<'_> {
         let mut why = String::new();
         let mut receivers = largest::largest(carried, wanted, |receivers| {
             let carries = match self.run(duel.peer, &Setup { receivers, ..probe }) {
-                Ok(outcome) if outcome.loss() <= MOST_LOSS => Ok(()),
-                Ok(outcome) => Err(Refusal::Loss(duel.peer, outcome.loss())),
+                Ok(outcome) => carries(duel.peer, outcome.loss(), outcome.in_time()),
                 Err(refusal) => Err(refusal),
             };
             carries.map_err(|refusal| why = format!("1 to {receivers}: {refusal}")).is_ok()
@@ -133,8 +140,9 @@ impl Bench<'_> {
                 return;
             }
             let pairs = self.pairs(duel, &Setup { receivers, ..*setup });
-            let lost =
-                pairs.refused.iter().rev().find(|refusal| matches!(refusal, Refusal::Loss(of, _) if *of == duel.peer));
+            let is_too_many =
+                |refusal: &&Refusal| matches!(refusal, Refusal::Loss(of, _) | Refusal::Late(of, _) if *of == duel.peer);
+            let lost = pairs.refused.iter().rev().find(is_too_many);
             match lost.filter(|_| pairs.good.len() < self.pairs) {
                 Some(refusal) => {
                     why = format!("1 to {receivers}: {refusal}");
@@ -182,9 +190,7 @@ impl Bench<'_> {
             if outcome.samples[0] == 0 || outcome.samples[1] != 0 {
                 return Err(Refusal::Samples(system, outcome.samples));
             }
-            if outcome.loss() > MOST_LOSS {
-                return Err(Refusal::Loss(system, outcome.loss()));
-            }
+            carries(system, outcome.loss(), outcome.in_time())?;
         }
         Ok(pair)
     }
@@ -259,6 +265,17 @@ fn spread_percent(values: impl Iterator<Item = f64>) -> f64 {
     (most / least - 1.0) * 100.0
 }
 
+/// Whether a system carries what it is given: all of it, and now.
+fn carries(system: System, loss: f64, in_time: f64) -> Result<(), Refusal> {
+    if loss > MOST_LOSS {
+        return Err(Refusal::Loss(system, loss));
+    }
+    if in_time < LEAST_IN_TIME {
+        return Err(Refusal::Late(system, in_time));
+    }
+    Ok(())
+}
+
 /// What the columns of the rows are.
 pub fn heading() {
     console::line(&format!(
@@ -307,6 +324,14 @@ mod tests {
         assert_eq!((ratio.median, ratio.least, ratio.most), (2.0, 1.0, 3.0));
         assert_eq!(Ratio::of(vec![1.0, 2.0]).expect("a ratio").median, 1.5);
         assert_eq!(Ratio::of(Vec::new()), None);
+    }
+
+    #[test]
+    fn who_sends_everything_seconds_later_does_not_carry_it() {
+        let of = |loss, in_time| carries(System::Mediasoup, loss, in_time);
+        assert_eq!(of(0.0009, 0.99), Ok(()));
+        assert_eq!(of(0.002, 0.99), Err(Refusal::Loss(System::Mediasoup, 0.002)));
+        assert_eq!(of(0.0, 0.45), Err(Refusal::Late(System::Mediasoup, 0.45)));
     }
 
     #[test]

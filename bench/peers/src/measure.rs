@@ -104,6 +104,12 @@ impl Outcome {
         1.0 - as_f64(self.delivered) / as_f64(self.expected.max(1))
     }
 
+    /// Share of what was offered in the window that came within it.
+    #[must_use]
+    pub fn in_time(&self) -> f64 {
+        as_f64(self.carried()) / as_f64(self.offered.max(1))
+    }
+
     /// Packets of the window that were asked for: what a server sends beyond them makes it no cheaper.
     fn carried(&self) -> u64 {
         self.forwarded.min(self.offered)
