@@ -182,7 +182,7 @@ impl Bench<'_> {
 
     fn pair(&mut self, duel: Duel, setup: &Setup<'_>) -> Result<Pair, Refusal> {
         let pair = [self.run(duel.ours, setup)?, self.run(duel.peer, setup)?];
-        let drift = spread_percent(pair.iter().flat_map(Outcome::idle_rates));
+        let drift = spread_percent(pair.iter().flat_map(|outcome| outcome.calibrations.idle_rates()));
         if drift > MOST_DRIFT {
             return Err(Refusal::Drift(drift));
         }
@@ -308,7 +308,7 @@ fn row(system: System, receivers: u32, outcome: &Outcome, left: &str) {
         outcome.loss() * 100.0,
         latency("p50_us"),
         latency("p99_us"),
-        spread_percent(outcome.idle_rates().into_iter()),
+        spread_percent(outcome.calibrations.idle_rates().into_iter()),
         outcome.calibrations.packet_ns(),
         format!("{right}/{}", right + wrong),
     ));

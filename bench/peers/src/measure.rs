@@ -115,12 +115,6 @@ impl Outcome {
         self.forwarded.min(self.offered)
     }
 
-    /// Loops per second of the idle thread before and after.
-    #[must_use]
-    pub const fn idle_rates(&self) -> [f64; 2] {
-        [self.calibrations.before.idle_rate, self.calibrations.after.idle_rate]
-    }
-
     /// For a report.
     #[must_use]
     pub fn figures(&self) -> Value {

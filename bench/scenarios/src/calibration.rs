@@ -48,6 +48,12 @@ pub struct Calibrations {
 }
 
 impl Calibrations {
+    /// Loops per second of the idle thread, before and after.
+    #[must_use]
+    pub const fn idle_rates(&self) -> [f64; 2] {
+        [self.before.idle_rate, self.after.idle_rate]
+    }
+
     /// Mean loops per second of the idle thread.
     #[must_use]
     pub const fn idle_rate(&self) -> f64 {
@@ -77,7 +83,7 @@ impl Calibrations {
     pub fn figures(&self) -> Value {
         let both = [self.before, self.after];
         json!({
-            "loops_per_second": both.map(|one| one.idle_rate), "drift_percent": self.drift_percent(),
+            "loops_per_second": self.idle_rates(), "drift_percent": self.drift_percent(),
             "longest_gaps_us": both.map(|one| as_f64(one.longest_gap_ns) / 1000.0),
             "reference_packet_ns": both.map(|one| one.packet_ns),
         })

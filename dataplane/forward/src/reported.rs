@@ -5,7 +5,7 @@
 //! time of another is a clock that is wrong by what lies between them, a second or five: a receiver whose source changes would
 //! wait for so long, because every keyframe looked too old.
 
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use dataplane_abi::durable::IngressDurable;
 use dataplane_shm::publish;
@@ -33,7 +33,7 @@ impl Reported {
     /// The last one; `None` where there was none yet, or its writer is at it, or died while it was.
     pub(crate) fn load(durable: &IngressDurable) -> Option<Self> {
         // Acquire keeps the loads in this order: what lies between two equal NTP times belongs to them.
-        let read = |cell: &core::sync::atomic::AtomicU64| cell.load(Ordering::Acquire);
+        let read = |cell: &AtomicU64| cell.load(Ordering::Acquire);
         let ntp = read(&durable.sr_ntp);
         let (rtp, arrival_ns) = (read(&durable.sr_rtp), read(&durable.sr_arrival_ns));
         let is_whole = ntp != 0 && read(&durable.sr_ntp) == ntp;

@@ -42,7 +42,7 @@ pub(crate) fn seal_all(batch: &mut [Option<Sealing<'_, Shared<'_>>>; BATCH]) {
 
 /// Leaving the cipher out.
 #[cfg(null_cipher)]
-pub mod null {
+pub(crate) mod null {
     use core::sync::atomic::{AtomicBool, Ordering};
 
     static IS_ON: AtomicBool = AtomicBool::new(false);
